@@ -1,0 +1,23 @@
+/** The composites, in reading order. A new one is one file and one line here. */
+import { adamwComposite } from './adamw.ts'
+import { attentionBackwardComposite, attentionComposite } from './attention.ts'
+import type { Composite } from './composite.ts'
+import { crossEntropyComposite } from './cross-entropy.ts'
+import { geluComposite } from './gelu.ts'
+import { muonComposite } from './muon.ts'
+import { layerNormComposite, rmsNormComposite } from './norm.ts'
+import { siluComposite } from './silu.ts'
+
+export const composites: readonly Composite[] = [
+  layerNormComposite,
+  rmsNormComposite,
+  geluComposite,
+  siluComposite,
+  attentionComposite,
+  attentionBackwardComposite,
+  crossEntropyComposite,
+  adamwComposite,
+  muonComposite,
+]
+
+export const compositeByName: ReadonlyMap<string, Composite> = new Map(composites.map((composite) => [composite.name, composite]))

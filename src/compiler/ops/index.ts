@@ -1,0 +1,87 @@
+/** The primitives, in reading order. A new op is one file and one line here; tests and FEATURES.md follow from it. */
+import type { Op } from '../graph/op.ts'
+import { addOp } from './add.ts'
+import { barrierOp } from './barrier.ts'
+import { broadcastOp } from './broadcast.ts'
+import { callOp } from './call.ts'
+import { castOp } from './cast.ts'
+import { concatOp } from './concat.ts'
+import { constantOp } from './constant.ts'
+import { cosOp } from './cos.ts'
+import { divOp } from './div.ts'
+import { dotOp } from './dot.ts'
+import { equalOp } from './equal.ts'
+import { erfOp } from './erf.ts'
+import { expOp } from './exp.ts'
+import { floorOp } from './floor.ts'
+import { gatherOp } from './gather.ts'
+import { getOp } from './get.ts'
+import { gradOp } from './grad.ts'
+import { inputOp } from './input.ts'
+import { iotaOp } from './iota.ts'
+import { lessOp } from './less.ts'
+import { logOp } from './log.ts'
+import { maxOp } from './max.ts'
+import { modOp } from './mod.ts'
+import { mulOp } from './mul.ts'
+import { negOp } from './neg.ts'
+import { padOp } from './pad.ts'
+import { randomOp } from './random.ts'
+import { reduceMaxOp } from './reduce-max.ts'
+import { reshapeOp } from './reshape.ts'
+import { scanOp } from './scan.ts'
+import { scatterAddOp } from './scatter-add.ts'
+import { sinOp } from './sin.ts'
+import { sliceOp } from './slice.ts'
+import { sqrtOp } from './sqrt.ts'
+import { sumOp } from './sum.ts'
+import { tanhOp } from './tanh.ts'
+import { transposeOp } from './transpose.ts'
+import { whereOp } from './where.ts'
+
+export const ops: readonly Op[] = [
+  // leaves
+  inputOp,
+  constantOp,
+  iotaOp,
+  randomOp,
+  // elementwise
+  negOp,
+  expOp,
+  logOp,
+  sinOp,
+  cosOp,
+  sqrtOp,
+  tanhOp,
+  erfOp,
+  floorOp,
+  castOp,
+  addOp,
+  mulOp,
+  divOp,
+  maxOp,
+  modOp,
+  lessOp,
+  equalOp,
+  whereOp,
+  // reductions and products
+  sumOp,
+  reduceMaxOp,
+  dotOp,
+  // movement
+  reshapeOp,
+  transposeOp,
+  broadcastOp,
+  sliceOp,
+  padOp,
+  concatOp,
+  barrierOp,
+  // indexed access
+  gatherOp,
+  scatterAddOp,
+  // structure
+  callOp,
+  scanOp,
+  gradOp,
+  getOp,
+]

@@ -1,0 +1,15 @@
+/** Negation. */
+import type { Node } from '../graph/node.ts'
+import { apply, elementwise } from './elementwise.ts'
+
+export const negOp = elementwise({
+  name: 'neg',
+  doc: '-x',
+  arity: 1,
+  accepts: 'number',
+  apply: (x) => -x,
+  gradient: (_, [g]) => [neg(g!)],
+  c: ([x]) => `(-${x})`,
+})
+
+export const neg = (x: Node): Node => apply(negOp, [x])
