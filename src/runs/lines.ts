@@ -92,13 +92,14 @@ function parseLine(row: string): RunLine | string {
   const line = json as Record<string, unknown>
   const check = checks[line['kind'] as RunLine['kind']]
   if (check === undefined) return `unknown kind ${JSON.stringify(line['kind'])}`
-  if (line['kind'] === 'point') restoreNumbers(line)
+  if (line['kind'] === 'point') restoreNumbers(line['metrics'])
   return check(line) ? (line as unknown as RunLine) : `a ${String(line['kind'])} with missing or wrong fields`
 }
 
 type Fields = Readonly<Record<string, unknown>>
 const isText = (value: unknown): boolean => typeof value === 'string'
 const isNumber = (value: unknown): boolean => typeof value === 'number'
+const isTotal = (value: unknown): boolean => Number.isFinite(value) && (value as number) >= 0
 const isStep = (value: unknown): boolean => Number.isSafeInteger(value) && (value as number) >= 0
 const isMetrics = (value: unknown): boolean =>
   typeof value === 'object' && value !== null && Object.values(value).every(isNumber)
@@ -110,7 +111,7 @@ const checks: Readonly<Record<RunLine['kind'], (line: Fields) => boolean>> = {
     isStep(l['fromStep']) &&
     isText(l['time']),
   point: (l) =>
-    isStep(l['step']) && [l['tokens'], l['seconds'], l['flops']].every(isNumber) && isMetrics(l['metrics']),
+    isStep(l['step']) && [l['tokens'], l['seconds'], l['flops']].every(isTotal) && isMetrics(l['metrics']),
   sample: (l) => isStep(l['step']) && isText(l['prompt']) && isText(l['text']),
   checkpoint: (l) => isStep(l['step']) && isText(l['file']) && isStep(l['bytes']),
   status: (l) =>
@@ -119,13 +120,11 @@ const checks: Readonly<Record<RunLine['kind'], (line: Fields) => boolean>> = {
 
 const nonFinite: Readonly<Record<string, number>> = { NaN, Infinity, '-Infinity': -Infinity }
 
-/** Undoes `printLine`'s spelling of NaN and infinities in a point. */
-function restoreNumbers(line: Record<string, unknown>): void {
-  for (const values of [line, line['metrics']]) {
-    if (typeof values !== 'object' || values === null) continue
-    for (const [name, value] of Object.entries(values)) {
-      const number = typeof value === 'string' ? nonFinite[value] : undefined
-      if (number !== undefined) (values as Record<string, unknown>)[name] = number
-    }
+/** Undoes `printLine`'s spelling of NaN and infinities among metrics. */
+function restoreNumbers(metrics: unknown): void {
+  if (typeof metrics !== 'object' || metrics === null) return
+  for (const [name, value] of Object.entries(metrics)) {
+    const number = typeof value === 'string' ? nonFinite[value] : undefined
+    if (number !== undefined) (metrics as Record<string, unknown>)[name] = number
   }
 }

@@ -61,7 +61,7 @@ export function createRun(
   const path = join(dir, 'run.json')
   writeFileSync(`${path}.tmp`, `${JSON.stringify(meta, null, 2)}\n`, { flush: true })
   renameSync(`${path}.tmp`, path)
-  return new RunWriter(id, dir, lock, 0)
+  return openSegment(id, dir, lock, 0)
 }
 
 /**
@@ -71,7 +71,16 @@ export function createRun(
  */
 export function reopenRun(root: string, id: string, { fromStep }: { readonly fromStep: number }): RunWriter {
   const dir = join(root, id)
-  return new RunWriter(id, dir, acquireLock(dir), fromStep)
+  return openSegment(id, dir, acquireLock(dir), fromStep)
+}
+
+function openSegment(id: string, dir: string, lock: Lock, fromStep: number): RunWriter {
+  try {
+    return new RunWriter(id, dir, lock, fromStep)
+  } catch (error) {
+    lock.release()
+    throw error
+  }
 }
 
 export class RunWriter {

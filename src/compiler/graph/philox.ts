@@ -1,46 +1,56 @@
 /**
- * Philox4x32-10 (Salmon, Moraes, Dror & Shaw, Parallel Random Numbers: As Easy as 1, 2, 3). A counter goes in, four
- * random words come out; nothing is carried from one call to the next. The C prelude has the same function.
- *
- * Layout: key = [seed, step]; counter = [index / 4 low, index / 4 high, stream, salt]; element `index` is word index % 4.
+ * Philox4x32-10, the counter-based generator of Salmon et al., "Parallel Random Numbers: As Easy as 1, 2, 3" (2011):
+ * ten rounds of multiply and xor turn a 128-bit counter and a 64-bit key into four random words, with no state.
+ * Layout (the emitted C uses the same): key = (seed, step); counter = (index / 4 low, index / 4 high, stream, salt);
+ * element `index` is word index % 4 of that block.
  */
 
-export interface PhiloxAddress {
+/** Where a random value is used; each field is taken modulo 2^32. */
+export interface PhiloxUse {
   readonly seed: number
   readonly step: number
+  /** Names the use inside a program, e.g. one dropout. */
   readonly stream: number
+  /** Tells repetitions of one use apart, e.g. the layer. */
   readonly salt: number
 }
 
-/** High and low words of a 32 x 32 bit product. */
-function multiply(a: number, b: number): [number, number] {
-  const [aHigh, aLow, bHigh, bLow] = [a >>> 16, a & 0xffff, b >>> 16, b & 0xffff]
-  const low = aLow * bLow
-  const middle = aHigh * bLow + (low >>> 16)
-  const cross = aLow * bHigh + (middle % 0x10000)
-  return [(aHigh * bHigh + Math.floor(middle / 0x10000) + Math.floor(cross / 0x10000)) >>> 0, Math.imul(a, b) >>> 0]
-}
+type Words = readonly [number, number, number, number]
 
-/** The raw ten-round function on four counter words and two key words. */
-export function philox4x32(counter: readonly number[], key: readonly number[]): [number, number, number, number] {
-  let [c0, c1, c2, c3] = counter as [number, number, number, number]
-  let [k0, k1] = key as [number, number]
+/** The raw generator: unsigned 32-bit words in and out. */
+export function philox(counter: Words, key: readonly [number, number]): Words {
+  let [c0, c1, c2, c3] = counter
+  let [k0, k1] = key
   for (let round = 0; round < 10; round++) {
-    const [high0, low0] = multiply(0xd2511f53, c0)
-    const [high1, low1] = multiply(0xcd9e8d57, c2)
-    ;[c0, c1, c2, c3] = [(high1 ^ c1 ^ k0) >>> 0, low1, (high0 ^ c3 ^ k1) >>> 0, low0]
+    const high0 = multiplyHigh(0xd2511f53, c0)
+    const low0 = Math.imul(0xd2511f53, c0)
+    const high1 = multiplyHigh(0xcd9e8d57, c2)
+    const low1 = Math.imul(0xcd9e8d57, c2)
+    c0 = (high1 ^ c1 ^ k0) >>> 0
+    c1 = low1 >>> 0
+    c2 = (high0 ^ c3 ^ k1) >>> 0
+    c3 = low0 >>> 0
     k0 = (k0 + 0x9e3779b9) >>> 0
     k1 = (k1 + 0xbb67ae85) >>> 0
   }
   return [c0, c1, c2, c3]
 }
 
-/** The random word of one element. */
-export function philoxWord({ seed, step, stream, salt }: PhiloxAddress, index: number): number {
+/** Unsigned random word of element `index` (an integer below 2^53). */
+export function philoxWord({ seed, step, stream, salt }: PhiloxUse, index: number): number {
   const block = Math.floor(index / 4)
-  const counter = [block >>> 0, Math.floor(block / 2 ** 32) >>> 0, stream >>> 0, salt >>> 0]
-  return philox4x32(counter, [seed >>> 0, step >>> 0])[index % 4]!
+  const counter: Words = [block >>> 0, Math.floor(block / 2 ** 32), stream >>> 0, salt >>> 0]
+  return philox(counter, [seed >>> 0, step >>> 0])[index % 4]!
 }
 
-/** Uniform in [0, 1) with 24 random bits: exact in f32. */
-export const philoxUniform = (address: PhiloxAddress, index: number): number => (philoxWord(address, index) >>> 8) / 2 ** 24
+/** Uniform number in [0, 1) with 24 bits, exact in f32. */
+export const philoxUniform = (use: PhiloxUse, index: number): number => (philoxWord(use, index) >>> 8) / 2 ** 24
+
+/** Upper word of the 64-bit product of two unsigned words, by 16-bit halves: no partial product leaves 2^53. */
+function multiplyHigh(a: number, b: number): number {
+  const [a0, a1] = [a & 0xffff, a >>> 16]
+  const [b0, b1] = [b & 0xffff, b >>> 16]
+  const middle = a1 * b0 + Math.floor((a0 * b0) / 65536)
+  const cross = a0 * b1 + (middle & 0xffff)
+  return (a1 * b1 + Math.floor(middle / 65536) + Math.floor(cross / 65536)) >>> 0
+}

@@ -1,0 +1,58 @@
+/**
+ * The list of commands: name, positional arguments, one line of help, and where it lives. Adding a command is one
+ * file and one entry here. Only the module of the command that was called is ever loaded.
+ */
+import type { Command } from './command.ts'
+
+export interface Entry {
+  readonly name: string
+  /** In commander's notation: `<required>`, `[optional]`, `[several...]`. */
+  readonly arguments: readonly string[]
+  readonly summary: string
+  load(): Promise<Command>
+}
+
+export const commands: readonly Entry[] = [
+  {
+    name: 'up',
+    arguments: [],
+    summary: 'train the default model if there is none yet, and show what it writes',
+    load: async () => (await import('./up.ts')).up,
+  },
+  {
+    name: 'train',
+    arguments: ['<recipe>', '[settings...]'],
+    summary: 'train a model',
+    load: async () => (await import('./train.ts')).train,
+  },
+  {
+    name: 'resume',
+    arguments: ['<run>', '[settings...]'],
+    summary: 'go on with an interrupted run from its last checkpoint',
+    load: async () => (await import('./resume.ts')).resume,
+  },
+  {
+    name: 'runs',
+    arguments: [],
+    summary: 'list runs, newest first',
+    load: async () => (await import('./runs.ts')).runs,
+  },
+  {
+    name: 'show',
+    arguments: ['<run>'],
+    summary: 'everything about one run: settings, cost, losses, checkpoints',
+    load: async () => (await import('./show.ts')).show,
+  },
+  {
+    name: 'sample',
+    arguments: ['<run>'],
+    summary: 'write text with a trained model',
+    load: async () => (await import('./sample.ts')).sample,
+  },
+  {
+    name: 'doctor',
+    arguments: [],
+    summary: 'what this machine has, how fast it is, and what is missing',
+    load: async () => (await import('./doctor.ts')).doctor,
+  },
+]

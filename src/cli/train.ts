@@ -1,0 +1,39 @@
+/**
+ * `anneal train <recipe> [key=value...]`: prints the plan (parameters, tokens, FLOPs, memory, time), then trains.
+ * `--dry-run` stops after the plan.
+ */
+import type { Command } from './command.ts'
+import { runsOption } from './command.ts'
+import { parseOverrides } from './overrides.ts'
+import { defaultRecipe, loadRecipe } from './recipes.ts'
+import { describePlan } from './status.ts'
+import { describeEnd, runTraining } from './training.ts'
+
+export const train: Command = {
+  arguments: [`what to train: ${defaultRecipe}`, 'key=value, e.g. steps=200 model.size=micro optim.lr=1e-3'],
+  options: [['--dry-run', 'print the plan and stop'], runsOption],
+  examples: [
+    'anneal train language',
+    'anneal train language steps=200 model.size=micro',
+    'anneal train language data=./my-notes tokenizer=bpe --dry-run',
+  ],
+  async details() {
+    const { languageConfigSchema, resolveConfig } = await import('../models/language/config.ts')
+    const { describeSettings } = await import('./settings.ts')
+    return describeSettings(languageConfigSchema, resolveConfig())
+  },
+  async run(io, [name = '', ...settings], options) {
+    const { languageConfigSchema, resolveConfig, planLanguage, trainLanguage } = await loadRecipe(name)
+    const config = resolveConfig(parseOverrides(languageConfigSchema, settings))
+    if (options['dryRun']) {
+      const plan = await planLanguage(config)
+      io.result(describePlan(plan).join('\n'), { recipe: name, config, plan })
+      return 0
+    }
+    const runsDir = String(options['runs'])
+    const result = await runTraining((tools) => trainLanguage(config, { runsDir, ...tools }))
+    const { text, code } = describeEnd(result, runsDir)
+    io.result(text, { recipe: name, config, result })
+    return code
+  },
+}

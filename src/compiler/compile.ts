@@ -1,0 +1,222 @@
+/**
+ * The compiler's front door: a TypeScript function of tensors in, a program out. The function is traced once; FLOPs and
+ * memory are known before anything runs. Inputs and results are trees; what is returned under `state` replaces the
+ * input of the same name, in place, and stays in the program between runs.
+ */
+import { InternalError } from '../errors.ts'
+import { Graph, inGraph, type Func } from './graph/node.ts'
+import { bytesOf, formatType, sizeOf, typeError, type DType, type ValueType } from './graph/types.ts'
+import { flopsOf } from './ops/cost.ts'
+import { runPipeline, type Policies } from './passes/pipeline.ts'
+import type { Precision } from './passes/precision.ts'
+import { machine } from './runtime/machine.ts'
+import { openNative } from './runtime/native.ts'
+import { compileShared } from './runtime/toolchain.ts'
+import { buildC, isState, type Slot } from './targets/c/build.ts'
+import { claimed } from './targets/c/kernels.ts'
+import { interpret } from './targets/reference/interpret.ts'
+import { traceFunction, type Tensors } from './trace/functions.ts'
+import type { Tree } from './trace/tree.ts'
+
+export interface CompileOptions {
+  /** `c`: native code (default). `reference`: the float64 interpreter. */
+  readonly target?: 'c' | 'reference'
+  /** Size of the native team; default: all cores. Results do not depend on it. */
+  readonly threads?: number
+  readonly precision?: Precision
+  /** Honour `checkpoint` marks: less memory, more FLOPs. Default false. */
+  readonly recompute?: boolean
+  /** The emitted program counts its own FLOPs (slow; for tests). */
+  readonly checking?: boolean
+  readonly name?: string
+  /** Sees the program before the first pass and after each. */
+  readonly observe?: (stage: string, func: Func) => void
+}
+
+export type Values = Float32Array | Float64Array | Int32Array | Uint8Array | Uint16Array
+
+export interface ProgramMemory {
+  /** Everything: what the program allocates, once, when it is opened. */
+  readonly arenaBytes: number
+  readonly stateBytes: number
+  readonly inputBytes: number
+  readonly outputBytes: number
+  readonly temporaryBytes: number
+  /** The most bytes of temporaries alive at once; no plan can need less. */
+  readonly lowerBound: number
+}
+
+export interface Program {
+  /** Floating-point operations of one run. */
+  readonly flops: number
+  readonly memory: ProgramMemory
+  /** The emitted C program; empty for the reference target. */
+  readonly source: string
+  /** The function after all common passes. */
+  readonly func: Func
+  readonly compileSeconds: number
+  /** The native code came from the cache. */
+  readonly cached: boolean
+  /** Paths and types of inputs and outputs. */
+  readonly inputs: ReadonlyMap<string, ValueType>
+  readonly outputs: ReadonlyMap<string, ValueType>
+  /** Memory of an input or output: a live view for native programs. bf16 shows as its 16 bits. */
+  view(path: string): Values
+  /** Copies values into an input (or state). */
+  write(path: string, values: ArrayLike<number>): void
+  /** Writes the given inputs and runs once. Outputs are then read with `view`. */
+  run(inputs?: Readonly<Record<string, ArrayLike<number>>>): Promise<void>
+  /** FLOPs counted so far by a checking build. */
+  countedFlops(): number
+  close(): void
+}
+
+/**
+ * Traces and compiles a function.
+ *
+ * @param body takes a tree of tensors shaped like `inputs`, returns a tree of tensors.
+ * @throws UserError for shape or axis mistakes in `body`, a missing C compiler, or too little memory.
+ * @example
+ * const program = await compile(({ x, w }) => ({ y: x.matmul(w) }), { x: f32([4, 8]), w: f32([8, 2]) })
+ * await program.run({ x, w })
+ * program.view('y')
+ */
+export async function compile<I extends Tree<ValueType>>(
+  body: (inputs: { readonly [K in keyof I]: Tensorised<I[K]> }) => Tensors,
+  inputs: I,
+  options: CompileOptions = {},
+): Promise<Program> {
+  const started = performance.now()
+  const policies: Policies = {
+    precision: options.precision ?? 'f32',
+    recompute: options.recompute ? 'marked' : 'none',
+    claimed,
+  }
+  const name = options.name ?? 'program'
+  const traced = inGraph(new Graph(), () => traceFunction(name, inputs, body as (inputs: Tensors) => Tensors))
+  checkState(traced)
+  const func = runPipeline(traced.func, policies, options.observe)
+  const flops = flopsOf(func)
+  const types = (paths: readonly string[], nodes: readonly { readonly type: ValueType }[]): Map<string, ValueType> =>
+    new Map(paths.map((path, i) => [path, nodes[i]!.type]))
+  const shared = {
+    flops,
+    func,
+    inputs: types(traced.inputPaths, func.params),
+    outputs: types(traced.outputPaths, func.results),
+  }
+  const seconds = (): number => (performance.now() - started) / 1000
+  if (options.target === 'reference') return referenceProgram(func, traced, shared, seconds())
+  const here = await machine()
+  const { vectorBytes } = here
+  const threads = options.threads || here.cores
+  const built = buildC(func, traced, { threads, vectorBytes, registers: vectorBytes === 64 ? 32 : 16 }, [
+    `${name}: ${flops.toLocaleString('en')} FLOP a step, ${threads} threads, ${vectorBytes * 8}-bit vectors`,
+  ])
+  const compiled = await compileShared({
+    name,
+    source: built.source,
+    ...(options.checking ? { flags: ['-DANNEAL_COUNT'] } : {}),
+  })
+  const native = openNative(compiled.path, built.arenaBytes)
+  const slots = new Map([...built.outputs, ...built.inputs].map((slot) => [slot.path, slot]))
+  const views = new Map<string, Values>()
+  const view = (path: string): Values => {
+    const slot = slots.get(path)
+    if (!slot) throw new InternalError(`program ${name} has no '${path}', only ${[...slots.keys()].join(', ')}`)
+    const known = views.get(path) ?? viewOf(native.arena, slot)
+    views.set(path, known)
+    return known
+  }
+  const sumBytes = (list: readonly Slot[], state: boolean): number =>
+    list.filter((slot) => isState(slot.path) === state).reduce((total, slot) => total + bytesOf(slot.type), 0)
+  const write = (path: string, values: ArrayLike<number>): void => fillView(name, path, view(path), values)
+  return {
+    ...shared,
+    source: built.source,
+    compileSeconds: seconds(),
+    cached: compiled.cached,
+    memory: {
+      arenaBytes: built.arenaBytes,
+      stateBytes: sumBytes(built.inputs, true),
+      inputBytes: sumBytes(built.inputs, false),
+      outputBytes: sumBytes(built.outputs, false),
+      temporaryBytes: built.temporaryBytes,
+      lowerBound: built.lowerBound,
+    },
+    view,
+    write,
+    run(values = {}) {
+      for (const [path, data] of Object.entries(values)) write(path, data)
+      return native.run()
+    },
+    countedFlops: () => native.countedFlops(),
+    close: () => native.close(),
+  }
+}
+
+/** The tensor tree that a tree of types becomes inside the traced function. */
+export type Tensorised<T> = T extends ValueType
+  ? import('./trace/tensor.ts').Tensor
+  : { readonly [K in keyof T]: Tensorised<T[K]> }
+
+function checkState({ func, inputPaths, outputPaths }: { func: Func; inputPaths: readonly string[]; outputPaths: readonly string[] }): void {
+  outputPaths.forEach((path, i) => {
+    if (!isState(path)) return
+    const at = inputPaths.indexOf(path)
+    const [got, want] = [func.results[i]!.type, func.params[at]?.type]
+    if (!want || got.dtype !== want.dtype || got.shape.join() !== want.shape.join()) {
+      throw typeError(`output '${path}'`, formatType(got), want ? formatType(want) : 'an input of the same path', 'state must keep its type')
+    }
+  })
+}
+
+const arrays = {
+  f32: Float32Array,
+  f64: Float64Array,
+  bf16: Uint16Array,
+  i32: Int32Array,
+  u8: Uint8Array,
+  bool: Uint8Array,
+} as const satisfies Record<DType, unknown>
+
+const viewOf = (arena: ArrayBuffer, { type, offset }: Slot): Values =>
+  new arrays[type.dtype](arena, offset, sizeOf(type.shape))
+
+function fillView(program: string, path: string, target: Values, values: ArrayLike<number>): void {
+  if (values.length !== target.length) {
+    throw typeError(`${program}: input '${path}'`, `${values.length} values`, `${target.length}`, 'check the shape')
+  }
+  target.set(values)
+}
+
+function referenceProgram(
+  func: Func,
+  { inputPaths, outputPaths }: { inputPaths: readonly string[]; outputPaths: readonly string[] },
+  shared: Pick<Program, 'flops' | 'func' | 'inputs' | 'outputs'>,
+  compileSeconds: number,
+): Program {
+  const values = new Map<string, Float64Array>(inputPaths.map((path, i) => [path, new Float64Array(sizeOf(func.params[i]!.shape))]))
+  const view = (path: string): Float64Array => {
+    const known = values.get(path)
+    if (!known) throw new InternalError(`no '${path}' in this program (or it has not run yet)`)
+    return known
+  }
+  const write = (path: string, data: ArrayLike<number>): void => fillView('reference', path, view(path), data)
+  return {
+    ...shared,
+    source: '',
+    compileSeconds,
+    cached: false,
+    memory: { arenaBytes: 0, stateBytes: 0, inputBytes: 0, outputBytes: 0, temporaryBytes: 0, lowerBound: 0 },
+    view,
+    write,
+    async run(inputs = {}) {
+      for (const [path, data] of Object.entries(inputs)) write(path, data)
+      const results = interpret(func, inputPaths.map((path) => values.get(path)!.slice()))
+      outputPaths.forEach((path, i) => values.set(path, results[i]!))
+    },
+    countedFlops: () => 0,
+    close() {},
+  }
+}

@@ -1,0 +1,60 @@
+/**
+ * A compiled program in this process: its shared library, its arena, and the one native call a step. The arena belongs
+ * to the native side; JavaScript holds views of it, which `close` ends.
+ */
+import { copyFileSync, rmSync } from 'node:fs'
+import { InternalError, failure } from '../../errors.ts'
+import { loadShared, viewMemory } from './toolchain.ts'
+
+export interface NativeProgram {
+  readonly arena: ArrayBuffer
+  /** One step, off the main thread. */
+  run(): Promise<void>
+  /** FLOPs counted so far by a checking build. */
+  countedFlops(): number
+  close(): void
+}
+
+// A library holds one program's state, so a second instance of the same file needs a file of its own.
+const open = new Set<string>()
+let copies = 0
+
+export function openNative(path: string, arenaBytes: number): NativeProgram {
+  const own = open.has(path) ? `${path.replace(/\.so$/, '')}.${process.pid}-${copies++}.so` : path
+  if (own !== path) copyFileSync(path, own)
+  const library = loadShared(own)
+  if (own !== path) rmSync(own)
+  open.add(own)
+  const start = library.func('void *anneal_open(void)')
+  const bytes = Number(library.func('int64_t anneal_arena_bytes(void)')() as number | bigint)
+  if (bytes !== arenaBytes) throw new InternalError(`${path}: arena of ${bytes} bytes, planned ${arenaBytes}`)
+  const pointer = start() as unknown
+  if (!pointer) {
+    throw failure({
+      where: 'program memory',
+      got: 'a refusal from the operating system',
+      expected: `${arenaBytes} bytes`,
+      fix: 'use a smaller batch, context or model, or recompute=true',
+    })
+  }
+  const step = library.func('void anneal_run(void)')
+  const flops = library.func('int64_t anneal_flops(void)')
+  const stop = library.func('void anneal_close(void)')
+  let closed = false
+  return {
+    arena: viewMemory(pointer, Math.max(bytes, 64)),
+    run() {
+      if (closed) throw new InternalError('this program is closed')
+      return new Promise((resolve, reject) => {
+        step.async((error: Error | null) => (error ? reject(error) : resolve()))
+      })
+    },
+    countedFlops: () => Number(flops() as number | bigint),
+    close() {
+      if (closed) return
+      closed = true
+      stop()
+      open.delete(own)
+    },
+  }
+}

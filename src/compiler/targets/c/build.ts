@@ -1,0 +1,63 @@
+/**
+ * The C target from function to text: lays out the arena (parameters, results, temporaries), lowers, and emits. Pure: the
+ * same function always gives the same text, which is what the compiled program is cached by.
+ */
+import type { Traced } from '../../trace/functions.ts'
+import type { Func } from '../../graph/node.ts'
+import { bytesOf, type ValueType } from '../../graph/types.ts'
+import { emitProgram } from './emit.ts'
+import { KernelLibrary } from './kernels.ts'
+import { lower } from './lower.ts'
+import type { VectorTarget } from './prelude.ts'
+import { aligned, Storage } from './storage.ts'
+
+export interface Slot {
+  readonly path: string
+  readonly type: ValueType
+  readonly offset: number
+}
+
+export interface BuiltProgram {
+  readonly source: string
+  readonly inputs: readonly Slot[]
+  readonly outputs: readonly Slot[]
+  readonly arenaBytes: number
+  readonly temporaryBytes: number
+  /** The most bytes of temporaries alive at once. */
+  readonly lowerBound: number
+}
+
+/** Results under `state.` live where the parameter of the same path lives: state is updated in place. */
+export const isState = (path: string): boolean => path === 'state' || path.startsWith('state.')
+
+export function buildC(
+  func: Func,
+  { inputPaths, outputPaths }: Pick<Traced, 'inputPaths' | 'outputPaths'>,
+  target: VectorTarget,
+  title: readonly string[],
+): BuiltProgram {
+  let offset = 0
+  const reserve = (path: string, type: ValueType): Slot => {
+    const slot = { path, type, offset }
+    offset += aligned(bytesOf(type))
+    return slot
+  }
+  const place = (slot: Slot): Storage => new Storage(slot.path, bytesOf(slot.type), `(arena + ${slot.offset})`)
+  const inputs = func.params.map((param, i) => reserve(inputPaths[i]!, param.type))
+  const outputs = func.results.map((result, i) => {
+    const path = outputPaths[i]!
+    const known = isState(path) ? inputs.find((slot) => slot.path === path) : undefined
+    return known ?? reserve(path, result.type)
+  })
+  const params = inputs.map(place)
+  const results = outputs.map((slot) => {
+    const replaces = inputs.indexOf(slot)
+    return replaces >= 0 ? { place: params[replaces]!, replaces } : { place: place(slot) }
+  })
+  const library = new KernelLibrary(target)
+  const block = lower(func, library, { params, results })
+  const temporaryOffset = offset
+  const arenaBytes = offset + block.temporaryBytes
+  const source = emitProgram({ title, target, library, block, arenaBytes, temporaryOffset })
+  return { source, inputs, outputs, arenaBytes, temporaryBytes: block.temporaryBytes, lowerBound: block.lowerBound }
+}

@@ -1,0 +1,177 @@
+/**
+ * The emitted program: one readable C file with the prelude, every kernel once, the step (all kernel calls in order, run
+ * by the whole team), and five exports. The host opens it, writes inputs into the arena, calls `anneal_run`, and reads
+ * results from the arena; nothing crosses the border in between.
+ */
+import type { Block, LoopStep, Step } from './lower.ts'
+import type { KernelLibrary } from './kernels.ts'
+import { prelude, type VectorTarget } from './prelude.ts'
+import type { Storage } from './storage.ts'
+
+export interface ProgramText {
+  readonly title: readonly string[]
+  readonly target: VectorTarget
+  readonly library: KernelLibrary
+  readonly block: Block
+  readonly arenaBytes: number
+  /** Where the temporaries of the main block start. */
+  readonly temporaryOffset: number
+}
+
+export function emitProgram(program: ProgramText): string {
+  const body = emitBlock(program.block, program.temporaryOffset, '  ')
+  return [
+    '/*',
+    ...program.title.map((line) => ` * ${line}`),
+    ' */',
+    '#define _GNU_SOURCE',
+    prelude(program.target),
+    support,
+    program.library.code,
+    `#define ARENA_BYTES ${program.arenaBytes}LL`,
+    '',
+    '/* One step of the program. Every thread of the team runs this. */',
+    'static void step(const int tid, char *const arena) {',
+    ...body,
+    '}',
+    '',
+    host,
+  ].join('\n')
+}
+
+function emitBlock(block: Block, base: number, indent: string): string[] {
+  const lines: string[] = []
+  block.steps.forEach((step, i) => {
+    lines.push(`${indent}/* ${step.comment.replaceAll('*/', '* /')} */`)
+    if (step.kind === 'loop') lines.push(...emitLoop(step, base, indent))
+    else {
+      const args = step.args.map(({ storage, bytes }) => `${address(storage, base)}${bytes === 0 ? '' : ` + ${bytes}`}`)
+      if (step.scratch) args.push(address(step.scratch, base))
+      const call = `${step.name}(${['tid', ...args].join(', ')});`
+      lines.push(step.serial ? `${indent}if (tid == 0) ${call}` : `${indent}${call}`)
+    }
+    // Consecutive one-thread kernels need no barrier between them.
+    const next = block.steps[i + 1]
+    if (!(isSerial(step) && next && isSerial(next))) lines.push(`${indent}team_barrier(tid);`)
+  })
+  return lines
+}
+
+const isSerial = (step: Step): boolean => step.kind === 'kernel' && step.serial
+
+function emitLoop(step: LoopStep, base: number, indent: string): string[] {
+  const inner = `${indent}  `
+  const body = `${inner}  `
+  const before: string[] = []
+  const perStep: string[] = []
+  const after: string[] = []
+  for (const binding of step.bindings) {
+    const from = address(binding.storage, base)
+    if (binding.kind === 'whole') before.push(`${inner}char *const ${binding.variable} = ${from};`)
+    else if (binding.kind === 'slice') perStep.push(`${body}char *const ${binding.variable} = ${from} + i * ${binding.bytes}LL;`)
+    else {
+      before.push(`${inner}char *${binding.variable} = ${from};`, `${inner}char *${binding.next} = ${address(binding.other, base)};`)
+      after.push(`${body}{ char *const swap = ${binding.variable}; ${binding.variable} = ${binding.next}; ${binding.next} = swap; }`)
+    }
+  }
+  const used = before.map((line) => /char \*(?:const )?(\w+)/.exec(line)![1]!)
+  const slices = perStep.map((line) => /char \*const (\w+)/.exec(line)![1]!)
+  return [
+    `${indent}{`,
+    ...before,
+    `${inner}${used.map((name) => `(void)${name};`).join(' ')}`,
+    `${inner}for (int64_t s = 0; s < ${step.length}; s++) {`,
+    `${body}const int64_t i = ${step.reverse ? `${step.length - 1} - s` : 's'}; (void)i;`,
+    ...perStep,
+    `${body}${slices.map((name) => `(void)${name};`).join(' ')}`,
+    ...emitBlock(step.block, base + offsetOf(step.region), body),
+    ...after,
+    `${inner}}`,
+    `${indent}}`,
+  ]
+}
+
+const offsetOf = (storage: Storage): number => storage.root.offset
+
+function address(storage: Storage, base: number): string {
+  const { root } = storage
+  return root.outside ?? `arena + ${base + Math.max(root.offset, 0)}`
+}
+
+const support = `
+#include <pthread.h>
+#include <stdlib.h>
+#define PRAGMA(text) _Pragma(#text)
+#ifdef ANNEAL_COUNT /* counting writes to memory in every iteration, which a vector loop must not */
+#define SIMD_LOOP(...)
+#else
+#define SIMD_LOOP(...) PRAGMA(omp simd __VA_ARGS__)
+#endif
+/* This thread's share [begin, end) of n items, in multiples of unit. */
+#define RANGE(n, unit)                                                                                                 \\
+  const int64_t begin = share((n), (unit), tid), end = share((n), (unit), tid + 1);
+INLINE int64_t share(const int64_t n, const int64_t unit, const int64_t part) {
+  const int64_t units = (n + unit - 1) / unit, at = units * part / THREADS * unit;
+  return at < n ? at : n;
+}
+INLINE int64_t clamp_index(const int64_t i, const int64_t rows) { return i < 0 ? 0 : i < rows ? i : rows - 1; }
+`
+
+const host = `
+/* ---- the team and the five exports ----------------------------------------------------------------------------- */
+
+typedef struct {
+  char *arena;
+  pthread_t thread[THREADS];
+  _Atomic int state; /* raised by one for every step to run; negative: leave */
+} Program;
+
+static Program program;
+
+static void *worker(void *argument) {
+  const int tid = (int)(intptr_t)argument;
+  for (;;) {
+    team_barrier(tid); /* released by anneal_run or anneal_close */
+    if (atomic_load(&program.state) < 0) return 0;
+    step(tid, program.arena);
+    team_barrier(tid);
+  }
+}
+
+/* Allocates the arena and starts the team. Returns the arena, or 0 when there is not enough memory. */
+void *anneal_open(void) {
+  if (program.arena) return program.arena;
+  if (posix_memalign((void **)&program.arena, 4096, ARENA_BYTES > 0 ? ARENA_BYTES : 64) != 0) return program.arena = 0;
+  memset(program.arena, 0, ARENA_BYTES);
+  atomic_store(&program.state, 0);
+  for (intptr_t tid = 1; tid < THREADS; tid++) pthread_create(&program.thread[tid], 0, worker, (void *)tid);
+  return program.arena;
+}
+
+/* Runs one step on the whole team; the caller is thread 0. */
+void anneal_run(void) {
+  team_barrier(0);
+  step(0, program.arena);
+  team_barrier(0);
+}
+
+int64_t anneal_arena_bytes(void) { return ARENA_BYTES; }
+
+/* FLOPs counted so far; 0 unless compiled with -DANNEAL_COUNT. */
+int64_t anneal_flops(void) {
+#ifdef ANNEAL_COUNT
+  return (int64_t)counted_operations();
+#else
+  return 0;
+#endif
+}
+
+void anneal_close(void) {
+  if (!program.arena) return;
+  atomic_store(&program.state, -1);
+  team_barrier(0);
+  for (int tid = 1; tid < THREADS; tid++) pthread_join(program.thread[tid], 0);
+  free(program.arena);
+  program.arena = 0;
+}
+`

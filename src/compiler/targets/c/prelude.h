@@ -1,0 +1,294 @@
+/*
+ * Prelude of every emitted program: types, vector helpers, scalar mathematics, bf16, random numbers, the team barrier
+ * and the operation counter. THREADS and VECTOR_BYTES are defined above it. The f32 functions have no data-dependent
+ * branch and call no library, so that loops over them vectorise; compile without -ffast-math, which would re-associate
+ * the roundings they rely on (adding and subtracting 1.5 * 2^23 rounds to the nearest integer).
+ */
+#include <math.h>
+#include <sched.h>
+#include <stdatomic.h>
+#include <stdint.h>
+#include <string.h>
+#ifdef __linux__
+#include <linux/futex.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+#endif
+#if VECTOR_BYTES == 64 && !defined(__clang__)
+#pragma GCC target("prefer-vector-width=512") /* GCC 12 would vectorise loops by halves of a register */
+#endif
+#pragma GCC diagnostic ignored "-Wunused-function"
+
+#define INLINE static inline __attribute__((always_inline))
+
+/* ---- vectors -------------------------------------------------------------------------------------------------- */
+
+typedef uint16_t bf16;
+typedef float vf32 __attribute__((vector_size(VECTOR_BYTES)));
+typedef double vf64 __attribute__((vector_size(VECTOR_BYTES)));
+/* The same at any address. */
+typedef float vf32u __attribute__((vector_size(VECTOR_BYTES), aligned(4), may_alias));
+typedef double vf64u __attribute__((vector_size(VECTOR_BYTES), aligned(8), may_alias));
+#define LANES_f32 (VECTOR_BYTES / 4)
+#define LANES_f64 (VECTOR_BYTES / 8)
+
+/* Horizontal sum and maximum: halves are combined until one lane is left, always in this order. */
+#define HORIZONTAL(NAME, SCALAR, VECTOR, LANES, COMBINE)                                                               \
+  INLINE SCALAR NAME(const VECTOR x) {                                                                                 \
+    SCALAR lane[LANES];                                                                                                \
+    memcpy(lane, &x, sizeof lane);                                                                                     \
+    _Pragma("GCC unroll 4") for (int width = LANES / 2; width > 0; width /= 2)                                         \
+      _Pragma("GCC unroll 8") for (int i = 0; i < width; i++) {                                                        \
+        const SCALAR a = lane[i], b = lane[i + width];                                                                 \
+        lane[i] = COMBINE;                                                                                             \
+      }                                                                                                                \
+    return lane[0];                                                                                                    \
+  }
+HORIZONTAL(hsum_f32, float, vf32, LANES_f32, a + b)
+HORIZONTAL(hmax_f32, float, vf32, LANES_f32, a < b ? b : a)
+HORIZONTAL(hsum_f64, double, vf64, LANES_f64, a + b)
+HORIZONTAL(hmax_f64, double, vf64, LANES_f64, a < b ? b : a)
+
+/* ---- bits and bf16 -------------------------------------------------------------------------------------------- */
+
+INLINE uint32_t bits_of(const float x) {
+  uint32_t bits;
+  memcpy(&bits, &x, 4);
+  return bits;
+}
+INLINE float float_of(const uint32_t bits) {
+  float x;
+  memcpy(&x, &bits, 4);
+  return x;
+}
+
+INLINE float bf16_to_f32(const bf16 x) { return float_of((uint32_t)x << 16); }
+
+/* Round to nearest, ties to even; a NaN stays a (quiet) NaN. */
+INLINE bf16 f32_to_bf16(const float x) {
+  const uint32_t bits = bits_of(x);
+  const uint32_t rounded = (bits + 0x7fffu + ((bits >> 16) & 1u)) >> 16;
+  return (bf16)(x != x ? (bits >> 16) | 0x40u : rounded);
+}
+INLINE float round_bf16(const float x) { return bf16_to_f32(f32_to_bf16(x)); }
+
+/* ---- f32 functions -------------------------------------------------------------------------------------------- */
+
+#define ROUNDING_MAGIC 12582912.0f /* 1.5 * 2^23 */
+
+/* 2^n for -126 <= n <= 127. */
+INLINE float power_of_two(const int32_t n) { return float_of(((uint32_t)n + 127u) << 23); }
+
+/* e^x = 2^n e^r with |r| <= ln2 / 2; results below the smallest normal number become 0 (denormals are slow). */
+INLINE float exp_f32(const float x) {
+  const float low = -87.336544f, high = 89.0f;
+  float y = x < low ? low : x;
+  y = y > high ? high : y;
+  const float shifted = y * 1.44269504f + ROUNDING_MAGIC;
+  const int32_t n = (int32_t)(bits_of(shifted) - bits_of(ROUNDING_MAGIC));
+  const float whole = shifted - ROUNDING_MAGIC;
+  const float r = (y - whole * 0.693145751953125f) - whole * 1.42860682e-6f;
+  float p = 1.9841270e-4f;
+  p = p * r + 1.3888889e-3f;
+  p = p * r + 8.3333333e-3f;
+  p = p * r + 4.1666667e-2f;
+  p = p * r + 1.6666667e-1f;
+  p = p * r + 0.5f;
+  p = p * r * r + r;
+  const int32_t half = n >> 1; /* two factors, because 2^128 itself is not a float */
+  const float value = (p + 1.0f) * power_of_two(half) * power_of_two(n - half);
+  return x < low ? 0.0f : value;
+}
+
+/* log x = n ln2 + log m with sqrt(1/2) <= m < sqrt(2); the polynomial is that of Cephes logf. */
+INLINE float log_f32(const float x) {
+  const int tiny = x < 1.17549435e-38f;
+  const float y = tiny ? x * 8388608.0f : x;
+  const uint32_t bits = bits_of(y);
+  const uint32_t offset = bits - 0x3f3504f3u; /* sqrt(1/2) */
+  const int32_t n = ((int32_t)offset >> 23) - (tiny ? 23 : 0);
+  const float m = float_of((offset & 0x7fffffu) + 0x3f3504f3u) - 1.0f;
+  const float square = m * m, whole = (float)n;
+  float p = 7.0376836292e-2f;
+  p = p * m - 1.1514610310e-1f;
+  p = p * m + 1.1676998740e-1f;
+  p = p * m - 1.2420140846e-1f;
+  p = p * m + 1.4249322787e-1f;
+  p = p * m - 1.6668057665e-1f;
+  p = p * m + 2.0000714765e-1f;
+  p = p * m - 2.4999993993e-1f;
+  p = p * m + 3.3333331174e-1f;
+  const float tail = m * square * p + whole * -2.12194440e-4f - 0.5f * square;
+  float value = m + tail + whole * 0.693359375f;
+  value = x == 0.0f ? -INFINITY : value;
+  value = x < 0.0f ? NAN : value;
+  return x < INFINITY ? value : x; /* infinity and NaN */
+}
+
+/* Sine of x + quarter * pi/2: Cody-Waite reduction in three parts, exact products for |x| <= 1e4. */
+INLINE float sine(const float x, const uint32_t quarter) {
+  const float shifted = x * 0.636619772f + ROUNDING_MAGIC;
+  const float whole = shifted - ROUNDING_MAGIC;
+  const uint32_t quadrant = bits_of(shifted) + quarter;
+  const float r = ((x - whole * 1.5703125f) - whole * 4.837512969970703e-4f) - whole * 7.54978995489e-8f;
+  const float square = r * r;
+  float s = -1.9515295891e-4f;
+  s = s * square + 8.3321608736e-3f;
+  s = s * square - 1.6666654611e-1f;
+  s = s * square * r + r;
+  float c = 2.443315711809948e-5f;
+  c = c * square - 1.388731625493765e-3f;
+  c = c * square + 4.166664568298827e-2f;
+  c = c * square * square - 0.5f * square + 1.0f;
+  const float value = quadrant & 1u ? c : s;
+  return quadrant & 2u ? -value : value;
+}
+INLINE float sin_f32(const float x) { return sine(x, 0); }
+INLINE float cos_f32(const float x) { return sine(x, 1); }
+
+/* Odd polynomial near 0 (relative accuracy), 1 - 2 / (e^2x + 1) beyond. */
+INLINE float tanh_f32(const float x) {
+  const float size = fabsf(x), square = x * x;
+  float p = -5.70498872745e-3f;
+  p = p * square + 2.06390887954e-2f;
+  p = p * square - 5.37397155531e-2f;
+  p = p * square + 1.33314422036e-1f;
+  p = p * square - 3.33332819422e-1f;
+  const float near = p * square * x + x;
+  const float far = copysignf(1.0f - 2.0f / (exp_f32(2.0f * size) + 1.0f), x);
+  return size < 0.625f ? near : far;
+}
+
+/* Odd polynomial near 0, 1 - e^poly beyond; 1 from |x| = 4 on. */
+INLINE float erf_f32(const float x) {
+  const float size = fabsf(x), square = x * x;
+  float p = -5.96761703e-4f;
+  p = p * square + 4.99119423e-3f;
+  p = p * square - 2.67681349e-2f;
+  p = p * square + 1.12819925e-1f;
+  p = p * square - 3.76125336e-1f;
+  p = p * square + 1.28379166e-1f;
+  const float near = p * x + x;
+  const float t = size > 4.0f ? 4.0f : size;
+  float q = -1.72853470e-5f;
+  q = q * t + 3.83197126e-4f;
+  q = q * t - 3.88396438e-3f;
+  q = q * t + 2.42546219e-2f;
+  q = q * t - 1.06777877e-1f;
+  q = q * t - 6.34846687e-1f;
+  q = q * t - 1.28717512e-1f;
+  q = q * t - t;
+  const float far = copysignf(1.0f - exp_f32(q), x);
+  return size > 0.927734375f ? far : near;
+}
+
+INLINE float sqrt_f32(const float x) { return __builtin_sqrtf(x); }
+INLINE float floor_f32(const float x) { return __builtin_floorf(x); }
+
+/* ---- f64 functions: the C library's ---------------------------------------------------------------------------- */
+
+INLINE double exp_f64(const double x) { return exp(x); }
+INLINE double log_f64(const double x) { return log(x); }
+INLINE double sin_f64(const double x) { return sin(x); }
+INLINE double cos_f64(const double x) { return cos(x); }
+INLINE double tanh_f64(const double x) { return tanh(x); }
+INLINE double erf_f64(const double x) { return erf(x); }
+INLINE double sqrt_f64(const double x) { return __builtin_sqrt(x); }
+INLINE double floor_f64(const double x) { return __builtin_floor(x); }
+
+/* ---- random numbers ------------------------------------------------------------------------------------------- */
+
+/*
+ * Philox4x32-10 (Salmon et al., Parallel Random Numbers: As Easy as 1, 2, 3). Word index % 4 of the block with
+ * counter = (index / 4 low, index / 4 high, stream low, stream high) and key = (seed low, seed high).
+ */
+INLINE uint32_t philox_u32(const uint64_t seed, const uint64_t stream, const uint64_t index) {
+  uint32_t c0 = (uint32_t)(index >> 2), c1 = (uint32_t)(index >> 34);
+  uint32_t c2 = (uint32_t)stream, c3 = (uint32_t)(stream >> 32);
+  uint32_t k0 = (uint32_t)seed, k1 = (uint32_t)(seed >> 32);
+  _Pragma("GCC unroll 10") for (int round = 0; round < 10; round++) {
+    const uint64_t p0 = (uint64_t)c0 * 0xD2511F53u, p1 = (uint64_t)c2 * 0xCD9E8D57u;
+    c0 = (uint32_t)(p1 >> 32) ^ c1 ^ k0;
+    c1 = (uint32_t)p1;
+    c2 = (uint32_t)(p0 >> 32) ^ c3 ^ k1;
+    c3 = (uint32_t)p0;
+    k0 += 0x9E3779B9u;
+    k1 += 0xBB67AE85u;
+  }
+  const uint32_t low = index & 1u ? c1 : c0, high = index & 1u ? c3 : c2;
+  return index & 2u ? high : low;
+}
+
+/* Uniform in [0, 1) with 24 bits: element `index` of use `stream` at (seed, step, salt). */
+INLINE float uniform_f32(const int32_t seed, const int32_t step, const uint32_t stream, const int32_t salt,
+                         const uint64_t index) {
+  const uint64_t key = (uint64_t)(uint32_t)step << 32 | (uint32_t)seed;
+  const uint64_t use = (uint64_t)(uint32_t)salt << 32 | stream;
+  return (float)(int32_t)(philox_u32(key, use, index) >> 8) * 0x1p-24f;
+}
+
+/* ---- the team ------------------------------------------------------------------------------------------------- */
+
+/* Operations really done, one padded cell a thread; only with -DANNEAL_COUNT, and then outside inner loops. */
+#ifdef ANNEAL_COUNT
+static struct {
+  _Alignas(64) uint64_t operations;
+} team_count[THREADS];
+#define COUNT(n) (team_count[tid].operations += (uint64_t)(n))
+static uint64_t counted_operations(void) {
+  uint64_t total = 0;
+  for (int i = 0; i < THREADS; i++) total += team_count[i].operations;
+  return total;
+}
+#else
+#define COUNT(n) ((void)0)
+#endif
+
+static struct {
+  _Alignas(64) _Atomic uint32_t arrived;
+  _Alignas(64) _Atomic uint32_t generation;
+  _Alignas(64) _Atomic uint32_t asleep;
+} team;
+
+INLINE void relax(void) {
+#if defined(__x86_64__)
+  __builtin_ia32_pause();
+#elif defined(__aarch64__)
+  __asm__ volatile("yield");
+#endif
+}
+
+/*
+ * Waits until all THREADS threads are here. A waiter spins, then yields its core, then sleeps, so that a team larger
+ * than the free cores makes progress too. `asleep` is raised before the kernel compares `generation`, and read after
+ * `generation` is raised: one side always sees the other.
+ */
+static void team_barrier(const int tid) {
+  (void)tid;
+  if (THREADS == 1) return;
+  const uint32_t generation = atomic_load_explicit(&team.generation, memory_order_acquire);
+  if (atomic_fetch_add_explicit(&team.arrived, 1, memory_order_acq_rel) == THREADS - 1) {
+    atomic_store_explicit(&team.arrived, 0, memory_order_relaxed);
+    atomic_store(&team.generation, generation + 1);
+#ifdef __linux__
+    if (atomic_load(&team.asleep) > 0) syscall(SYS_futex, &team.generation, FUTEX_WAKE_PRIVATE, INT32_MAX, 0, 0, 0);
+#endif
+    return;
+  }
+  for (int i = 0; i < 2000; i++) {
+    if (atomic_load_explicit(&team.generation, memory_order_acquire) != generation) return;
+    relax();
+  }
+  for (int i = 0; i < 50; i++) {
+    if (atomic_load_explicit(&team.generation, memory_order_acquire) != generation) return;
+    sched_yield();
+  }
+#ifdef __linux__
+  atomic_fetch_add(&team.asleep, 1);
+  while (atomic_load(&team.generation) == generation)
+    syscall(SYS_futex, &team.generation, FUTEX_WAIT_PRIVATE, generation, 0, 0, 0);
+  atomic_fetch_sub(&team.asleep, 1);
+#else
+  while (atomic_load_explicit(&team.generation, memory_order_acquire) == generation) sched_yield();
+#endif
+}

@@ -1,0 +1,216 @@
+/**
+ * Row kernels as C: for each row, passes over the columns. A pass computes every member whose inputs are known by then,
+ * keeps what later passes need in a small row buffer, stores what other kernels need, and accumulates reductions; the
+ * values that exist once a row are plain scalars between passes. Norms, softmax, losses, residual adds, activations and
+ * optimizer updates all come out of this one shape.
+ */
+import type { Node } from '../../graph/node.ts'
+import { isFloat, sizeOf } from '../../graph/types.ts'
+import type { Fusion, RowKernel } from './fuse.ts'
+import { hasSimpleColumns, type Position } from './index.ts'
+import { collapse } from './view.ts'
+import { literal, localType, Values, type Parameter } from './values.ts'
+
+/** A kernel's text before it is named: parameters in order, and the lines of its body. */
+export interface KernelText {
+  readonly parameters: readonly Parameter[]
+  readonly body: readonly string[]
+  /** Bytes of scratch memory it wants as a last parameter. */
+  readonly scratchBytes: number
+  /** Runs on the first thread only. */
+  readonly serial: boolean
+  /** Stored inputs whose memory an output may take over: each element is read before it is written. */
+  readonly inPlace: readonly { readonly out: Node; readonly input: Node }[]
+}
+
+/** This thread's share [begin, end) of n items, in multiples of `unit`; all of them in a serial kernel. */
+export const range = (n: number, unit: number, serial: boolean): string =>
+  serial ? `const int64_t begin = 0, end = ${n};` : `RANGE(${n}, ${unit})`
+
+/** Below this many elements, sharing the work costs more than doing it. */
+export const serialLimit = 1024
+
+export function emitRows(kernel: RowKernel, fusion: Fusion): KernelText {
+  const values = new Values(fusion)
+  const columns = kernel.columns ?? chooseColumns(kernel, fusion)
+  const rows = kernel.size / columns
+  const flat = kernel.columns === undefined && rows === 1
+  const plan = planPasses(kernel, fusion)
+  const full: Position = { columns, level: 'full' }
+  const row: Position = { columns, level: 'row' }
+  const nameOf = (node: Node): string => values.nameOf(node)
+  const lines: string[] = []
+  const indent = flat ? '' : '  '
+
+  for (let pass = 0; pass <= plan.last; pass++) {
+    for (const node of plan.scalars.get(pass) ?? []) {
+      lines.push(`${indent}const ${localType(node.dtype)} ${nameOf(node)} = ${values.expression(node, row)};${count(node)}`)
+      values.locals.set(node, nameOf(node))
+      if (fusion.stored.has(node)) lines.push(`${indent}${values.store(node, 'r', nameOf(node))}`)
+    }
+    const members = plan.passes.get(pass) ?? []
+    const reductions = plan.reductions.get(pass) ?? []
+    if (members.length === 0 && reductions.length === 0) continue
+    for (const node of members) {
+      if (plan.buffered.has(node)) lines.push(`${indent}${localType(node.dtype)} ${nameOf(node)}_row[${columns}];`)
+    }
+    for (const node of reductions) {
+      const start = node.op.name === 'sum' ? literal(0, node.dtype) : literal(-Infinity, node.dtype)
+      lines.push(`${indent}${localType(node.dtype)} ${nameOf(node)} = ${start};`)
+    }
+    const body: string[] = []
+    let flops = 0
+    for (const node of members) {
+      body.push(`const ${localType(node.dtype)} ${nameOf(node)} = ${values.expression(node, full)};`)
+      values.locals.set(node, nameOf(node))
+      flops += node.op.flops(node) / kernel.size
+    }
+    // Stores come last in an iteration, so that an output may take over an input's memory.
+    const stores: string[] = []
+    for (const node of members) {
+      if (plan.buffered.has(node)) stores.push(`${nameOf(node)}_row[c] = ${nameOf(node)};`)
+      if (fusion.stored.has(node)) stores.push(values.store(node, columns === 1 ? 'r' : flat ? 'c' : `r * ${columns} + c`, nameOf(node)))
+    }
+    for (const node of reductions) {
+      const x = values.operand(node.inputs[0]!, full)
+      const total = nameOf(node)
+      body.push(node.op.name === 'sum' ? `${total} += ${x};` : `{ const ${localType(node.dtype)} x = ${x}; ${total} = ${total} < x ? x : ${total}; }`)
+      if (isFloat(node.dtype)) flops += 1
+    }
+    const clause = reductions
+      .map((node) => ` reduction(${node.op.name === 'sum' ? '+' : 'max'}:${nameOf(node)})`)
+      .join('')
+    const text = [...body, ...stores, ...(flops > 0 ? [`COUNT(${flops});`] : [])]
+    if (flat) lines.push(`SIMD_LOOP(${clause.trim()})`, `for (int64_t c = begin; c < end; c++) {`, ...text.map((line) => `  ${line}`), '}')
+    else if (columns === 1) lines.push(...text.map((line) => `${indent}${line}`))
+    else lines.push(`${indent}SIMD_LOOP(${clause.trim()})`, `${indent}for (int64_t c = 0; c < ${columns}; c++) {`, ...text.map((line) => `${indent}  ${line}`), `${indent}}`)
+    // Later passes read buffered members from their row buffer, stored ones from memory.
+    for (const node of members) {
+      if (columns === 1) continue
+      if (plan.buffered.has(node)) values.locals.set(node, `${nameOf(node)}_row[c]`)
+      else values.locals.delete(node)
+    }
+    for (const node of reductions) {
+      values.locals.set(node, nameOf(node))
+      if (fusion.stored.has(node)) lines.push(`${indent}${values.store(node, 'r', nameOf(node))}`)
+    }
+  }
+  const serial = kernel.size <= serialLimit
+  const body = flat
+    ? [range(kernel.size, 64, serial), 'const int64_t r = 0; (void)r;', ...lines]
+    : [range(rows, 1, serial), 'for (int64_t r = begin; r < end; r++) {', ...lines, '}']
+  return { parameters: values.parameters, body, scratchBytes: 0, serial, inPlace: inPlacePairs(kernel, fusion, plan) }
+}
+
+const count = (node: Node): string => {
+  const flops = node.op.flops(node)
+  return flops > 0 ? ` COUNT(${flops / sizeOf(node.shape)});` : ''
+}
+
+interface Passes {
+  readonly last: number
+  /** Full members by pass. */
+  readonly passes: Map<number, Node[]>
+  /** Reductions by the pass that accumulates them. */
+  readonly reductions: Map<number, Node[]>
+  /** Row values by the pass before which they are computed. */
+  readonly scalars: Map<number, Node[]>
+  /** Full members that a later pass reads. */
+  readonly buffered: ReadonlySet<Node>
+  readonly passOf: ReadonlyMap<Node, number>
+}
+
+function planPasses(kernel: RowKernel, fusion: Fusion): Passes {
+  // For full members: the pass that computes them; for row members: the first pass that may read them.
+  const ready = new Map<Node, number>()
+  const passes = new Map<number, Node[]>()
+  const reductions = new Map<number, Node[]>()
+  const scalars = new Map<number, Node[]>()
+  const buffered = new Set<Node>()
+  const passOf = new Map<Node, number>()
+  const put = (list: Map<number, Node[]>, pass: number, node: Node): void => {
+    list.set(pass, [...(list.get(pass) ?? []), node])
+    passOf.set(node, pass)
+  }
+  let last = 0
+  for (const [node, level] of kernel.members) {
+    const inside = node.inputs.flatMap((x) => {
+      const base = fusion.isClosed(x) ? undefined : fusion.source(x)?.base
+      return base && kernel.members.has(base) && base !== node ? [base] : []
+    })
+    const pass = Math.max(0, ...inside.map((base) => ready.get(base)!))
+    last = Math.max(last, pass)
+    if (node.op.kind === 'reduce') {
+      put(reductions, pass, node)
+      ready.set(node, pass + 1)
+    } else {
+      put(level === 'full' ? passes : scalars, pass, node)
+      ready.set(node, pass)
+    }
+    if (level === 'full' || node.op.kind === 'reduce') {
+      for (const base of inside) if (kernel.members.get(base) === 'full' && ready.get(base)! < pass) buffered.add(base)
+    }
+  }
+  for (const pass of scalars.keys()) last = Math.max(last, pass)
+  return { last, passes, reductions, scalars, buffered, passOf }
+}
+
+/** The longest column run that keeps all indexing simple; the whole space when everything is dense. */
+function chooseColumns(kernel: RowKernel, fusion: Fusion): number {
+  const views = [...kernel.members.keys()].flatMap((node) =>
+    node.inputs.flatMap((x) => (fusion.isClosed(x) || sizeOf(x.shape) === 1 || node.op.name === 'gather' ? [] : [fusion.source(x).view])),
+  )
+  const root = [...kernel.members.keys()].at(-1)!
+  const special = [...kernel.members.keys()].some(
+    (node) => node.op.name === 'gather' || node.inputs.some((x) => fusion.isClosed(x) && !isUniform(x)),
+  )
+  const dense = views.every((view) => sizeOf(view.shape) === kernel.size && collapse(view.shape, view.strides).every((dim, i) => i === 0 && dim.stride <= 1) && view.offset === 0)
+  if (dense && !special) return kernel.size
+  const gather = [...kernel.members.keys()].find((node) => node.op.name === 'gather')
+  const shape = gather ? gather.shape : root.shape
+  let columns = shape.at(-1) ?? 1
+  for (let axis = shape.length - 2; axis >= 0 && !special; axis--) {
+    const longer = columns * shape[axis]!
+    if (kernel.size / longer < 64 || !views.every((view) => hasSimpleColumns(view, longer))) break
+    columns = longer
+  }
+  return columns
+}
+
+/** Constants look the same at every index; masks and positions do not. */
+const isUniform = (node: Node): boolean => node.op.name === 'constant' || (node.op.name === 'broadcast' && isUniform(node.inputs[0]!))
+
+function inPlacePairs(kernel: RowKernel, fusion: Fusion, plan: Passes): { out: Node; input: Node }[] {
+  const pairs: { out: Node; input: Node }[] = []
+  // An input qualifies when every read of it is element for element and no later than the pass that stores the output.
+  const reads = new Map<Node, { last: number; direct: boolean; level: 'full' | 'row' }>()
+  for (const [node, level] of kernel.members) {
+    for (const x of node.inputs) {
+      if (fusion.isClosed(x)) continue
+      const { base, view } = fusion.source(x)
+      if (kernel.members.has(base)) continue
+      const dims = collapse(view.shape, view.strides)
+      const readLevel = node.op.kind === 'reduce' ? 'full' : level
+      const direct =
+        node.op.name !== 'gather' &&
+        view.offset === 0 &&
+        sizeOf(view.shape) === sizeOf(base.shape) &&
+        (dims.length === 0 || (dims.length === 1 && dims[0]!.stride === 1))
+      const known = reads.get(base)
+      reads.set(base, {
+        last: Math.max(known?.last ?? 0, plan.passOf.get(node)!),
+        direct: direct && (known?.direct ?? true) && (known?.level ?? readLevel) === readLevel,
+        level: readLevel,
+      })
+    }
+  }
+  for (const [out, level] of kernel.members) {
+    if (!fusion.stored.has(out) || out.op.kind === 'reduce') continue
+    for (const [input, read] of reads) {
+      if (read.direct && read.level === level && read.last <= plan.passOf.get(out)! && sizeOf(input.shape) === sizeOf(out.shape) && input.dtype === out.dtype) {
+        pairs.push({ out, input })
+      }
+    }
+  }
+  return pairs
+}

@@ -1,0 +1,245 @@
+/**
+ * Kernels that are not row kernels: joins, padding, tables, and reductions that end in few values. The reductions work
+ * in a fixed number of leaves combined in a fixed tree, so their bits do not depend on the number of threads.
+ */
+import type { Node } from '../../graph/node.ts'
+import { dtypeBytes, isFloat, sizeOf } from '../../graph/types.ts'
+import { concatAxis } from '../../ops/concat.ts'
+import { reducedAxes } from '../../ops/reduce.ts'
+import { leadingReduce, type Fusion, type SingleKernel } from './fuse.ts'
+import { indices, offsetAt, type Position } from './index.ts'
+import { range, serialLimit, type KernelText } from './rows.ts'
+import { cType, literal, localType, Values } from './values.ts'
+
+export function emitSingle(kernel: SingleKernel, fusion: Fusion): KernelText {
+  const { node } = kernel
+  if (node.op.name === 'concat') return emitConcat(kernel, fusion)
+  if (node.op.name === 'pad') return emitPad(node, fusion)
+  if (node.op.name === 'scatterAdd') return emitScatterAdd(node, fusion)
+  if (leadingReduce(node)) return emitColumns(kernel, fusion)
+  return emitReduce(node, fusion)
+}
+
+/** Lines that compute the fused elementwise inputs of one operand, then the operand's value. */
+function evaluate(
+  operand: Node,
+  fused: ReadonlySet<Node>,
+  fusion: Fusion,
+  values: Values,
+  position: Position,
+): { lines: string[]; value: string; flops: number } {
+  const lines: string[] = []
+  let flops = 0
+  const visit = (x: Node): void => {
+    if (fusion.isClosed(x)) return
+    const { base } = fusion.source(x)
+    if (!fused.has(base) || values.locals.has(base)) return
+    base.inputs.forEach(visit)
+    lines.push(`const ${localType(base.dtype)} ${values.nameOf(base)} = ${values.expression(base, position)};`)
+    values.locals.set(base, values.nameOf(base))
+    flops += base.op.flops(base) / sizeOf(base.shape)
+  }
+  visit(operand)
+  return { lines, value: values.operand(operand, position), flops }
+}
+
+const counted = (flops: number): string[] => (flops > 0 ? [`COUNT(${flops});`] : [])
+
+function emitConcat({ node, fused }: SingleKernel, fusion: Fusion): KernelText {
+  const values = new Values(fusion)
+  const axis = concatAxis(node)
+  const rows = sizeOf(node.shape.slice(0, axis))
+  const width = sizeOf(node.shape) / rows
+  const lines: string[] = []
+  let start = 0
+  for (const part of node.inputs) {
+    const columns = sizeOf(part.shape) / rows
+    values.locals.clear()
+    const { lines: body, value, flops } = evaluate(part, fused, fusion, values, { columns, level: 'full' })
+    const at = `r * ${width} + ${start}${columns === 1 ? '' : ' + c'}`
+    const text = [...body, values.store(node, at, value), ...counted(flops)]
+    if (columns === 1) lines.push('  {', ...text.map((line) => `    ${line}`), '  }')
+    else lines.push('  SIMD_LOOP()', `  for (int64_t c = 0; c < ${columns}; c++) {`, ...text.map((line) => `    ${line}`), '  }')
+    start += columns
+  }
+  const serial = sizeOf(node.shape) <= serialLimit
+  const body = [range(rows, 1, serial), 'for (int64_t r = begin; r < end; r++) {', ...lines, '}']
+  return { parameters: values.parameters, body, scratchBytes: 0, serial, inPlace: [] }
+}
+
+function emitPad(node: Node, fusion: Fusion): KernelText {
+  const values = new Values(fusion)
+  const [x] = node.inputs as [Node]
+  const low = node.attrs['low'] as number[]
+  const columns = node.shape.at(-1)!
+  const rows = sizeOf(node.shape) / columns
+  const at = indices(node.shape, { columns, level: 'full' })
+  const shifted = at.map((index, axis) => (low[axis] === 0 ? index : `(${index} - ${low[axis]})`))
+  const inside = shifted.flatMap((index, axis) =>
+    x.shape[axis] === node.shape[axis] ? [] : [`${index} >= 0 && ${index} < ${x.shape[axis]}`],
+  )
+  const { base, view } = fusion.source(x)
+  const value = `${inside.join(' && ') || '1'} ? ${values.load(base, offsetAt(view, shifted))} : ${literal(0, node.dtype)}`
+  const serial = sizeOf(node.shape) <= serialLimit
+  const cell = columns === 1 ? 'r' : `r * ${columns} + c`
+  const body = [
+    range(rows, 1, serial),
+    `for (int64_t r = begin; r < end; r++)`,
+    columns === 1 ? '  {' : `  for (int64_t c = 0; c < ${columns}; c++) {`,
+    `    ${values.store(node, cell, value)}`,
+    '  }',
+  ]
+  return { parameters: values.parameters, body, scratchBytes: 0, serial, inPlace: [] }
+}
+
+/** Threads own columns, and every thread walks the rows in order: no atomics, one order of additions. */
+function emitScatterAdd(node: Node, fusion: Fusion): KernelText {
+  const values = new Values(fusion)
+  const [index, updates] = node.inputs as [Node, Node]
+  const width = sizeOf(node.shape) / node.shape[0]!
+  const items = sizeOf(index.shape)
+  const serial = items * width <= serialLimit || width === 1
+  const position: Position = { columns: width, level: 'full' }
+  const at = indices(updates.shape, position)
+  const rows = fusion.source(index)
+  const source = fusion.source(updates)
+  const row = values.load(rows.base, offsetAt(rows.view, at.slice(0, index.shape.length)))
+  const out = values.pointer(node, true)
+  const column = width === 1 ? '0' : 'c'
+  const body = [
+    range(width, 16, serial),
+    `for (int64_t r = 0; r < ${node.shape[0]}; r++)`,
+    `  for (int64_t c = begin; c < end; c++) ${out}[r * ${width} + c] = 0;`,
+    `for (int64_t r = 0; r < ${items}; r++) {`,
+    `  const int64_t target = clamp_index(${row}, ${node.shape[0]}) * ${width};`,
+    `  SIMD_LOOP()`,
+    `  for (int64_t c = begin; c < end; c++) {`,
+    `    ${out}[target + ${column}] += ${values.load(source.base, offsetAt(source.view, at))};`,
+    ...counted(isFloat(node.dtype) ? 1 : 0).map((line) => `    ${line}`),
+    '  }',
+    '}',
+  ]
+  return { parameters: values.parameters, body, scratchBytes: 0, serial, inPlace: [] }
+}
+
+const maxLeaves = 16
+
+/** Reduction over leading axes (column sums) or over everything: leaves are runs of rows, added pairwise. */
+function emitColumns({ node, fused }: SingleKernel, fusion: Fusion): KernelText {
+  const values = new Values(fusion)
+  const [x] = node.inputs as [Node]
+  const size = sizeOf(x.shape)
+  const whole = sizeOf(node.shape) === 1
+  const columns = sizeOf(node.shape)
+  const rows = size / columns
+  const position: Position = { columns: whole ? size : columns, level: 'full' }
+  const { lines, value, flops } = evaluate(x, fused, fusion, values, position)
+  const isSum = node.op.name === 'sum'
+  const start = isSum ? literal(0, node.dtype) : literal(-Infinity, node.dtype)
+  const type = localType(node.dtype)
+  const combine = (target: string, other: string): string =>
+    isSum ? `${target} += ${other};` : `{ const ${type} x = ${other}; ${target} = ${target} < x ? x : ${target}; }`
+  const leaves = Math.max(1, Math.min(maxLeaves, Math.floor(rows / (whole ? 1024 : 16))))
+  const out = values.pointer(node, true)
+  const serial = size <= serialLimit
+  const stored = (text: string): string => (node.dtype === 'bf16' ? `f32_to_bf16(${text})` : text)
+  const leafBounds = [
+    `const int64_t from = ${rows}LL * leaf / ${leaves}, to = ${rows}LL * (leaf + 1) / ${leaves};`,
+    `${type} *const partial = (${type} *)scratch + leaf * ${columns};`,
+  ]
+  const countedFlops = counted(flops + (isFloat(node.dtype) ? 1 : 0))
+  const body = [
+    range(leaves, 1, serial),
+    'for (int64_t leaf = begin; leaf < end; leaf++) {',
+    ...leafBounds.map((line) => `  ${line}`),
+    ...(whole
+      ? [
+          `  ${type} total = ${start};`,
+          '  const int64_t r = 0; (void)r;',
+          `  SIMD_LOOP(reduction(${isSum ? '+' : 'max'}:total))`,
+          '  for (int64_t c = from; c < to; c++) {',
+          ...[...lines, combine('total', value), ...countedFlops].map((line) => `    ${line}`),
+          '  }',
+          '  partial[0] = total;',
+        ]
+      : [
+          `  for (int64_t c = 0; c < ${columns}; c++) partial[c] = ${start};`,
+          '  for (int64_t r = from; r < to; r++) {',
+          '    SIMD_LOOP()',
+          `    for (int64_t c = 0; c < ${columns}; c++) {`,
+          ...[...lines, combine('partial[c]', value), ...countedFlops].map((line) => `      ${line}`),
+          '    }',
+          '  }',
+        ]),
+    '}',
+    ...(serial ? [] : ['team_barrier(tid);']),
+    '{',
+    `  ${range(columns, 16, serial)}`,
+    '  for (int64_t c = begin; c < end; c++) {',
+    `    ${type} *const partial = (${type} *)scratch + c;`,
+    `    for (int64_t gap = 1; gap < ${leaves}; gap *= 2)`,
+    `      for (int64_t leaf = 0; leaf + gap < ${leaves}; leaf += 2 * gap) ${combine(`partial[leaf * ${columns}]`, `partial[(leaf + gap) * ${columns}]`)}`,
+    `    ${out}[c] = ${stored('partial[0]')};`,
+    '  }',
+    '}',
+  ]
+  return {
+    parameters: values.parameters,
+    body,
+    scratchBytes: leaves * columns * Math.max(4, dtypeBytes[node.dtype]),
+    serial,
+    inPlace: [],
+  }
+}
+
+/** Any other reduction: one result at a time, reduced axes as nested loops. */
+function emitReduce(node: Node, fusion: Fusion): KernelText {
+  const values = new Values(fusion)
+  const [x] = node.inputs as [Node]
+  const axes = reducedAxes(node)
+  const kept = x.shape.map((_, axis) => axis).filter((axis) => !axes.includes(axis))
+  const outer = indices(node.shape, { columns: 1, level: 'row' })
+  const at = x.shape.map((_, axis) => (axes.includes(axis) ? `i${axis}` : outer[kept.indexOf(axis)]!))
+  const isSum = node.op.name === 'sum'
+  const type = localType(node.dtype)
+  const start = isSum ? literal(0, node.dtype) : literal(-Infinity, node.dtype)
+  const { base, view } = fusion.source(x)
+  const value = values.load(base, offsetAt(view, at))
+  const serial = sizeOf(x.shape) <= serialLimit
+  const step = isSum ? `total += ${value};` : `{ const ${type} x = ${value}; total = total < x ? x : total; }`
+  const body = [
+    range(sizeOf(node.shape), 1, serial),
+    'for (int64_t r = begin; r < end; r++) {',
+    `  ${type} total = ${start};`,
+    ...axes.map((axis) => `  for (int64_t i${axis} = 0; i${axis} < ${x.shape[axis]}; i${axis}++)`),
+    `  { ${step} ${counted(isFloat(node.dtype) ? 1 : 0).join('')} }`,
+    `  ${values.store(node, 'r', 'total')}`,
+    '}',
+  ]
+  return { parameters: values.parameters, body, scratchBytes: 0, serial, inPlace: [] }
+}
+
+/** A dense copy of a view: for operands that a kernel cannot read in place. */
+export function emitCopy(base: Node, view: { offset: number; shape: readonly number[]; strides: readonly number[] }): {
+  body: string[]
+  serial: boolean
+} {
+  const size = sizeOf(view.shape)
+  const columns = view.shape.at(-1) ?? 1
+  const at = indices(view.shape, { columns, level: 'full' })
+  const serial = size <= serialLimit
+  const type = cType[base.dtype]
+  const cell = columns === 1 ? 'r' : `r * ${columns} + c`
+  return {
+    serial,
+    body: [
+      `const ${type} *const in0 = (const ${type} *)p0;`,
+      `${type} *const out1 = (${type} *)p1;`,
+      range(size / columns, 1, serial),
+      'for (int64_t r = begin; r < end; r++)',
+      columns === 1 ? '  {' : `  for (int64_t c = 0; c < ${columns}; c++) {`,
+      `    out1[${cell}] = in0[${offsetAt(view, at)}];`,
+      '  }',
+    ],
+  }
+}

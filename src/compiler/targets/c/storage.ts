@@ -1,0 +1,100 @@
+/**
+ * Storage and the static memory plan. Every stored value gets a storage with a lifetime in steps; storages that may
+ * share memory (an output that takes over its input) are united first, then offsets are chosen greedily, largest first,
+ * at the lowest place free for the whole lifetime. The sum is known exactly before anything runs.
+ */
+import { InternalError } from '../../../errors.ts'
+
+export const alignment = 64
+
+export const aligned = (bytes: number): number => Math.ceil(bytes / alignment) * alignment
+
+/**
+ * Where a value lives. `temporary`: planned inside its block; `outside`: given by whoever runs the block (a parameter, a
+ * slice of a loop's input, the place of a result), known at emission as a C expression.
+ */
+export class Storage {
+  readonly label: string
+  readonly bytes: number
+  /** C expression of the address, for storage that this block does not plan. */
+  readonly outside: string | undefined
+  /** This storage is part of another one. */
+  #same: Storage | undefined
+  first = Infinity
+  last = -Infinity
+  offset = -1
+
+  constructor(label: string, bytes: number, outside?: string) {
+    this.label = label
+    this.bytes = bytes
+    this.outside = outside
+  }
+
+  get root(): Storage {
+    return this.#same ? this.#same.root : this
+  }
+
+  /** From now on both are one piece of memory. */
+  unite(other: Storage): void {
+    const [mine, theirs] = [this.root, other.root]
+    if (mine === theirs) return
+    if (mine.outside !== undefined) throw new InternalError(`storage ${mine.label} is placed already`)
+    if (mine.bytes > theirs.bytes) throw new InternalError(`storage ${mine.label} does not fit into ${theirs.label}`)
+    mine.#same = theirs
+    theirs.first = Math.min(theirs.first, mine.first)
+    theirs.last = Math.max(theirs.last, mine.last)
+  }
+
+  touch(step: number): void {
+    const { root } = this
+    root.first = Math.min(root.first, step)
+    root.last = Math.max(root.last, step)
+  }
+}
+
+export interface MemoryPlan {
+  /** Bytes of the region that holds all temporaries. */
+  readonly bytes: number
+  /** The most bytes alive at one step: no plan can need less. */
+  readonly lowerBound: number
+}
+
+/** Gives every temporary storage its offset. */
+export function planMemory(storages: Iterable<Storage>): MemoryPlan {
+  const roots = [...new Set([...storages].map((storage) => storage.root))].filter(
+    (storage) => storage.outside === undefined && storage.last >= storage.first,
+  )
+  const placed: Storage[] = []
+  let bytes = 0
+  for (const storage of roots.toSorted((a, b) => b.bytes - a.bytes || a.first - b.first)) {
+    const size = aligned(storage.bytes)
+    const rivals = placed
+      .filter((other) => other.first <= storage.last && storage.first <= other.last)
+      .toSorted((a, b) => a.offset - b.offset)
+    let offset = 0
+    for (const rival of rivals) {
+      if (rival.offset >= offset + size) break
+      offset = Math.max(offset, rival.offset + aligned(rival.bytes))
+    }
+    storage.offset = offset
+    placed.push(storage)
+    bytes = Math.max(bytes, offset + size)
+  }
+  return { bytes, lowerBound: peak(placed) }
+}
+
+function peak(storages: readonly Storage[]): number {
+  const changes = new Map<number, number>()
+  const change = (step: number, by: number): void => void changes.set(step, (changes.get(step) ?? 0) + by)
+  for (const storage of storages) {
+    change(storage.first, aligned(storage.bytes))
+    change(storage.last + 1, -aligned(storage.bytes))
+  }
+  let live = 0
+  let most = 0
+  for (const step of [...changes.keys()].toSorted((a, b) => a - b)) {
+    live += changes.get(step)!
+    most = Math.max(most, live)
+  }
+  return most
+}

@@ -1,0 +1,79 @@
+/**
+ * The register tile: the one inner loop of matrix products and attention. A tile of `rows` x `vectors` vector registers
+ * stays in registers while the contracted axis runs; each step loads `vectors` vectors of b and broadcasts `rows`
+ * elements of a. Shapes follow Van Zee and van de Geijn, "BLIS: A Framework for Rapidly Instantiating BLAS": as many
+ * accumulators as fit beside one row of b and one broadcast, at least 8 to cover the latency of two FMA units.
+ */
+import { cTypes, type Float, type Support, type VectorTarget } from './prelude.ts'
+
+export interface Tile {
+  readonly dtype: Float
+  /** Rows of the result held in registers. */
+  readonly rows: number
+  /** Vectors of each row. */
+  readonly vectors: number
+}
+
+/** The widest tile, in vectors. */
+export const maxVectors = 4
+
+/** The most rows a tile of this width can have without spilling accumulators. */
+export function maxRows(vectors: number, target: VectorTarget): number {
+  const rows32 = [0, 14, 14, 8, 6]
+  const rows16 = [0, 10, 6, 4, 3]
+  return (target.registers === 32 ? rows32 : rows16)[vectors]!
+}
+
+export const tileName = ({ dtype, rows, vectors }: Tile): string => `tile_${dtype}_${rows}x${vectors}`
+
+/** Parameters of every tile function of a dtype, so that drivers can hold pointers to them. */
+const parameters = (dtype: Float): string => {
+  const scalar = cTypes[dtype]
+  return (
+    `const long depth, const ${scalar} *a, const long aRow, const long aColumn, const ${scalar} *b, const long bRow, ` +
+    `${scalar} *out, const long outRow, const int accumulate`
+  )
+}
+
+/** The function type of tiles of a dtype: `tile_f32` or `tile_f64`. */
+export const tileType = (dtype: Float): Support => ({
+  name: `tile_${dtype}`,
+  code: `typedef void tile_${dtype}(${parameters(dtype)});\n`,
+})
+
+/**
+ * C text of `out[rows, vectors] (+)= a[rows, depth] b[depth, vectors]`. `a` is addressed by two strides in elements, `b`
+ * and `out` by rows of contiguous elements; nothing outside the tile is read or written.
+ */
+export function emitTile(tile: Tile): Support {
+  const { dtype, rows, vectors } = tile
+  const scalar = cTypes[dtype]
+  const eachRow = `_Pragma("GCC unroll ${rows}") for (int i = 0; i < ${rows}; i++)`
+  const eachVector = `_Pragma("GCC unroll ${vectors}") for (int j = 0; j < ${vectors}; j++)`
+  return {
+    name: tileName(tile),
+    code: `
+static __attribute__((noinline)) void ${tileName(tile)}(${parameters(dtype)}) {
+  v${dtype} sum[${rows}][${vectors}];
+  if (accumulate) {
+    const ${scalar} *row = out;
+    ${eachRow} {
+      ${eachVector} sum[i][j] = *(const v${dtype}u *)(row + j * LANES_${dtype});
+      row += outRow;
+    }
+  } else {
+    ${eachRow} ${eachVector} sum[i][j] = (v${dtype}){0};
+  }
+  for (long p = 0; p < depth; p++, a += aColumn, b += bRow) {
+    v${dtype} line[${vectors}];
+    ${eachVector} line[j] = *(const v${dtype}u *)(b + j * LANES_${dtype});
+    ${eachRow} ${eachVector} sum[i][j] += a[i * aRow] * line[j];
+  }
+  ${eachRow} {
+    ${eachVector} *(v${dtype}u *)(out + j * LANES_${dtype}) = sum[i][j];
+    out += outRow;
+  }
+}
+`,
+  }
+}
