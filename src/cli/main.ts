@@ -4,7 +4,7 @@
  * Subtle: commander would print its own messages and exit. It is made to throw instead, so that a mistyped option
  * and a damaged checkpoint read alike: one line with where, got, expected and what to try.
  */
-import { Command as Parser, CommanderError } from 'commander'
+import { Command as Parser, CommanderError, Option } from 'commander'
 import { readFileSync } from 'node:fs'
 import { badUsage, UserError } from '../errors.ts'
 import type { ExitCode, Io } from './command.ts'
@@ -32,6 +32,7 @@ async function execute(argv: readonly string[], io: Io): Promise<ExitCode> {
   const program = quiet(new Parser('anneal'))
     .description('Train foundation models in TypeScript, compiled to native code.')
     .version(packageVersion(), '-v, --version')
+    .addOption(new Option('--json').hideHelp())
     .configureHelp({
       subcommandTerm: (sub) => [sub.name(), ...(argumentsOf(sub.name()) ?? ['[command]'])].join(' '),
     })

@@ -1,28 +1,27 @@
 /**
- * The recipes one can train, by name. A recipe is a model's config and its training job; both are imported only
- * when used. Adding a recipe is one line here.
+ * The recipes one can train, by name. A recipe is a model's config and its training job, imported apart: a mistyped
+ * setting is refused before anything heavy loads. Adding a recipe is one entry here.
  */
 import { badUsage, didYouMean } from '../errors.ts'
 
 const recipes = {
-  language: async () => ({
-    ...(await import('../models/language/config.ts')),
-    ...(await import('../train/language.ts')),
-  }),
+  language: {
+    config: () => import('../models/language/config.ts'),
+    job: () => import('../train/language.ts'),
+  },
 } as const
 
 /** The recipe `anneal up` trains. */
 export const defaultRecipe = 'language'
 
-export type Recipe = Awaited<ReturnType<(typeof recipes)[keyof typeof recipes]>>
+export type Recipe = (typeof recipes)[keyof typeof recipes]
 
 /**
- * Loads a recipe.
- * @throws UserError (exit 2) when there is none of that name.
+ * The recipe of that name.
+ * @throws UserError (exit 2) when there is none.
  */
-export async function loadRecipe(name: string): Promise<Recipe> {
-  const load = Object.hasOwn(recipes, name) ? recipes[name as keyof typeof recipes] : undefined
-  if (load !== undefined) return load()
+export function findRecipe(name: string): Recipe {
+  if (Object.hasOwn(recipes, name)) return recipes[name as keyof typeof recipes]
   const names = Object.keys(recipes)
   const near = didYouMean(name, names)
   const isSetting = name.includes('=')

@@ -6,7 +6,7 @@ import { findRun, readRun } from '../runs/index.ts'
 import type { Command } from './command.ts'
 import { runHelp, runsOption } from './command.ts'
 import { parseOverrides } from './overrides.ts'
-import { loadRecipe } from './recipes.ts'
+import { findRecipe } from './recipes.ts'
 import { describeEnd, runTraining } from './training.ts'
 
 export const resume: Command = {
@@ -16,8 +16,10 @@ export const resume: Command = {
   async run(io, [word = '', ...settings], options) {
     const runsDir = String(options['runs'])
     const runId = findRun(runsDir, word)
-    const { languageConfigSchema, resumeLanguage } = await loadRecipe(readRun(runsDir, runId).meta.recipe)
+    const recipe = findRecipe(readRun(runsDir, runId).meta.recipe)
+    const { languageConfigSchema } = await recipe.config()
     const overrides = parseOverrides(languageConfigSchema, settings)
+    const { resumeLanguage } = await recipe.job()
     const result = await runTraining((tools) => resumeLanguage(runId, { runsDir, overrides, ...tools }))
     const { text, code } = describeEnd(result, runsDir)
     io.result(text, { run: runId, overrides, result })

@@ -7,7 +7,7 @@ import { findRun, readRun } from '../runs/index.ts'
 import type { Command, Options } from './command.ts'
 import { runHelp, runsOption } from './command.ts'
 import { formatCount, formatDuration } from './format.ts'
-import { loadRecipe } from './recipes.ts'
+import { findRecipe } from './recipes.ts'
 
 export const sample: Command = {
   arguments: [runHelp],
@@ -30,7 +30,7 @@ export const sample: Command = {
     const runsDir = String(options['runs'])
     const runId = findRun(runsDir, word)
     const { meta } = readRun(runsDir, runId)
-    const { sampleRun } = await loadRecipe(meta.recipe)
+    const { sampleRun } = await findRecipe(meta.recipe).job()
     const ownPrompt = (meta.config['sample'] as { prompt?: unknown } | undefined)?.prompt
     const prompt = options['prompt'] ?? (typeof ownPrompt === 'string' ? ownPrompt : '\n')
     if (prompt === '' || prompt === true) {

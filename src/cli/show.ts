@@ -62,7 +62,7 @@ export function describeRun(run: Run): string {
       ],
     ]),
     `settings\n${describeConfig(meta.config)}`,
-    ...(Object.keys(meta.plan).length > 0 ? [`plan\n${describeConfig(meta.plan)}`] : []),
+    ...(Object.keys(meta.plan).length > 0 ? [`plan\n${describeConfig(meta.plan, printQuantity)}`] : []),
     ...(points.length > 0 ? [describeMetrics(summary.metrics)] : []),
     plot([
       { mark: '·', name: 'loss', points: seriesOf('loss') },
@@ -103,13 +103,13 @@ function describeMetrics(metrics: Readonly<Record<string, MetricSummary>>): stri
 }
 
 /** Plain values of a level on one line each group: `model  size=nano layers=3 ...`. */
-function describeConfig(config: object): string {
+function describeConfig(config: object, print: Print = printSetting): string {
   const entries = Object.entries(config)
   const plain = entries.filter(([, value]) => !isGroup(value))
   const groups = entries.filter((entry): entry is [string, object] => isGroup(entry[1]))
   return [
-    `  ${printSettings(plain)}`,
-    ...groups.map(([name, group]) => `  ${name}: ${printSettings(Object.entries(group))}`),
+    `  ${printSettings(plain, print)}`,
+    ...groups.map(([name, group]) => `  ${name}: ${printSettings(Object.entries(group), print)}`),
   ].join('\n')
 }
 
@@ -126,5 +126,13 @@ const at = (place: At | null): string =>
 const isGroup = (value: unknown): value is object =>
   typeof value === 'object' && value !== null && !Array.isArray(value)
 
-const printSettings = (fields: readonly (readonly [string, unknown])[]): string =>
-  fields.map(([key, value]) => `${key}=${printSetting(value)}`).join(' ')
+type Print = (value: unknown) => string
+
+const printSettings = (fields: readonly (readonly [string, unknown])[], print: Print): string =>
+  fields.map(([key, value]) => `${key}=${print(value)}`).join(' ')
+
+/** Plans hold FLOPs and bytes: large numbers, of which three digits are enough. */
+const printQuantity = (value: unknown): string =>
+  typeof value === 'number' && (value >= 1e5 || !Number.isInteger(value))
+    ? formatCount(value).replace(' ', '')
+    : printSetting(value)

@@ -39,7 +39,8 @@ const windowSeconds = 5
 export const stderrScreen = (): Screen => ({
   isTTY: process.stderr.isTTY ?? false,
   get columns() {
-    return process.stderr.columns ?? 80
+    // Some terminals report a width of 0.
+    return process.stderr.columns || 80
   },
   write: (text) => void process.stderr.write(text),
   now: () => performance.now(),

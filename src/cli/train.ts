@@ -5,7 +5,7 @@
 import type { Command } from './command.ts'
 import { runsOption } from './command.ts'
 import { parseOverrides } from './overrides.ts'
-import { defaultRecipe, loadRecipe } from './recipes.ts'
+import { defaultRecipe, findRecipe } from './recipes.ts'
 import { describePlan } from './status.ts'
 import { describeEnd, runTraining } from './training.ts'
 
@@ -23,8 +23,10 @@ export const train: Command = {
     return describeSettings(languageConfigSchema, resolveConfig())
   },
   async run(io, [name = '', ...settings], options) {
-    const { languageConfigSchema, resolveConfig, planLanguage, trainLanguage } = await loadRecipe(name)
+    const recipe = findRecipe(name)
+    const { languageConfigSchema, resolveConfig } = await recipe.config()
     const config = resolveConfig(parseOverrides(languageConfigSchema, settings))
+    const { planLanguage, trainLanguage } = await recipe.job()
     if (options['dryRun']) {
       const plan = await planLanguage(config)
       io.result(describePlan(plan).join('\n'), { recipe: name, config, plan })

@@ -6,7 +6,7 @@ import { isDeepStrictEqual } from 'node:util'
 import { listRuns, readRun } from '../runs/index.ts'
 import type { Command } from './command.ts'
 import { runsOption } from './command.ts'
-import { defaultRecipe, loadRecipe } from './recipes.ts'
+import { defaultRecipe, findRecipe } from './recipes.ts'
 import { describeEnd, runTraining } from './training.ts'
 
 /** Tokens written to show what the model has learnt. */
@@ -18,7 +18,9 @@ export const up: Command = {
   examples: ['anneal up', 'anneal up --runs /tmp/runs'],
   async run(io, _args, options) {
     const runsDir = String(options['runs'])
-    const { resolveConfig, trainLanguage, resumeLanguage, sampleRun } = await loadRecipe(defaultRecipe)
+    const recipe = findRecipe(defaultRecipe)
+    const { resolveConfig } = await recipe.config()
+    const { trainLanguage, resumeLanguage, sampleRun } = await recipe.job()
     const config = resolveConfig()
     const known = listRuns(runsDir).runs.filter((run) => run.recipe === defaultRecipe)
     let runId = known.find((run) => run.status === 'finished')?.id

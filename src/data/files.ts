@@ -3,7 +3,17 @@
  * earlier copy. A write goes to `path.tmp-<pid>` beside the target, is fsync'ed, renamed over it, and the folder is
  * fsync'ed, so after a crash, a kill or a full disk the path holds the old file or the new one, never half of one.
  */
-import { closeSync, existsSync, fsyncSync, openSync, readdirSync, readSync, renameSync, rmSync, writeSync } from 'node:fs'
+import {
+  closeSync,
+  existsSync,
+  fsyncSync,
+  openSync,
+  readdirSync,
+  readSync,
+  renameSync,
+  rmSync,
+  writeSync,
+} from 'node:fs'
 import { basename, dirname } from 'node:path'
 import { didYouMean, failure } from '../errors.ts'
 import type { UserError } from '../errors.ts'
@@ -64,7 +74,7 @@ export function readFully(fd: number, target: Uint8Array, position: number): num
 
 function writeFully(fd: number, bytes: NodeJS.ArrayBufferView, position: number | null): void {
   const raw = new Uint8Array(bytes.buffer, bytes.byteOffset, bytes.byteLength)
-  for (let done = 0; done < raw.length; ) {
+  for (let done = 0; done < raw.length;) {
     const place = position === null ? null : position + done
     done += writeSync(fd, raw, done, Math.min(CHUNK_BYTES, raw.length - done), place)
   }

@@ -19,7 +19,14 @@ const MAP_SHARED = 1
 const MAP_FAILED = 0xffff_ffff_ffff_ffffn
 
 interface MemoryCalls {
-  readonly mmap: (hint: null, bytes: number, protection: number, flags: number, fd: number, offset: number) => bigint
+  readonly mmap: (
+    hint: null,
+    bytes: number,
+    protection: number,
+    flags: number,
+    fd: number,
+    offset: number,
+  ) => bigint
   readonly munmap: (address: bigint, bytes: number) => number
 }
 

@@ -6,6 +6,7 @@ import { crossEntropyComposite } from './cross-entropy.ts'
 import { geluComposite } from './gelu.ts'
 import { muonComposite } from './muon.ts'
 import { layerNormComposite, rmsNormComposite } from './norm.ts'
+import { ropeComposite } from './rope.ts'
 import { siluComposite } from './silu.ts'
 
 export const composites: readonly Composite[] = [
@@ -13,6 +14,7 @@ export const composites: readonly Composite[] = [
   rmsNormComposite,
   geluComposite,
   siluComposite,
+  ropeComposite,
   attentionComposite,
   attentionBackwardComposite,
   crossEntropyComposite,

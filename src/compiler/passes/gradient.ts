@@ -163,9 +163,15 @@ function scanBackward(
     if (x.inputs.some((y) => dependent.has(y))) dependent.add(x)
     if (!dependent.has(x) && x.op !== inputOp && x.inputs.every((y) => closed.has(y)) && x.op.flops(x) === 0) closed.add(x)
   }
+  // Values of the loop's constants alone are the same in every step: made again rather than stacked.
+  const invariant = new Set<Node>(params.slice(0, numConstants))
+  for (const x of nodes) {
+    const fixed = x.inputs.length > 0 && x.inputs.every((y) => invariant.has(y) || closed.has(y))
+    if (fixed && x.op.kind === 'elementwise') invariant.add(x)
+  }
   const keep = (x: Node): void => {
     if (dependent.has(x) || closed.has(x) || residuals.has(x)) return
-    if (x.op !== inputOp && isMove(x)) x.inputs.forEach(keep)
+    if (x.op !== inputOp && (isMove(x) || invariant.has(x))) x.inputs.forEach(keep)
     else if (x.types.length > 1) throw new InternalError(`residual ${x.op.name} with several results`)
     else residuals.add(x)
   }

@@ -46,7 +46,7 @@ function emitBlock(block: Block, base: number, indent: string): string[] {
     if (step.kind === 'loop') lines.push(...emitLoop(step, base, indent))
     else {
       const args = step.args.map(({ storage, bytes }) => `${address(storage, base)}${bytes === 0 ? '' : ` + ${bytes}`}`)
-      if (step.scratch) args.push(address(step.scratch, base))
+      if (step.takesScratch) args.push(step.scratch ? address(step.scratch, base) : '0')
       const call = `${step.name}(${['tid', ...args].join(', ')});`
       lines.push(step.serial ? `${indent}if (tid == 0) ${call}` : `${indent}${call}`)
     }

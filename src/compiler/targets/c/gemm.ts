@@ -1,23 +1,308 @@
-/** Temporary plain product until the tiled kernel lands. */
-import { cTypes, type Support, type VectorTarget } from './prelude.ts'
+/**
+ * Matrix products in C. One driver per combination of element types follows a constant plan (gemm-plan.ts) around the
+ * register tiles (tile.ts); a product of the program is a few constants and a call, so that forty of them compile as
+ * fast as one. Layout of scratch: copied panels of b, shared by the team, then a copied block of a for each thread.
+ */
+import { accumulator, batchesOf, planGemm, type DotSpec, type Element, type GemmPlan } from './gemm-plan.ts'
+import { cTypes, lanesOf, type Support, type VectorTarget } from './prelude.ts'
+import { emitTile, maxRows, maxVectors, tileName, tileType, type Tile } from './tile.ts'
 
-export interface Operand { readonly dtype: 'f32' | 'f64' | 'bf16'; readonly rowStride: number; readonly colStride: number }
-export interface DotSpec { readonly a: Operand; readonly b: Operand; readonly out: 'f32' | 'f64'; readonly batchDims: readonly { size: number; a: number; b: number }[]; readonly m: number; readonly n: number; readonly k: number }
+export type { BatchDim, DotSpec, Operand } from './gemm-plan.ts'
 
-export function emitDot(name: string, s: DotSpec, _: VectorTarget): { code: string; support: readonly Support[]; scratchBytes: number } {
-  const ld = (o: Operand, p: string): string => (o.dtype === 'bf16' ? `bf16_to_f32(${p})` : p)
-  const batch = s.batchDims.reduce((n, d) => n * d.size, 1)
-  let below = batch
-  const offs = s.batchDims.map((d) => { below /= d.size; return { i: `(z / ${below} % ${d.size})`, a: d.a, b: d.b } })
-  const code = `static void ${name}(const int tid, const void *pa, const void *pb, void *po) {
-  const ${cTypes[s.a.dtype]} *a = pa; const ${cTypes[s.b.dtype]} *b = pb; ${cTypes[s.out]} *o = po;
-  RANGE(${batch * s.m}, 1)
-  for (int64_t q = begin; q < end; q++) { const int64_t z = q / ${s.m}, i = q % ${s.m}; (void)z;
-    const int64_t ao = ${offs.map((d) => `${d.i} * ${d.a}`).join(' + ') || '0'} + i * ${s.a.rowStride}, bo = ${offs.map((d) => `${d.i} * ${d.b}`).join(' + ') || '0'};
-    for (int64_t j = 0; j < ${s.n}; j++) { ${cTypes[s.out]} t = 0;
-      for (int64_t p = 0; p < ${s.k}; p++) t += ${ld(s.a, `a[ao + p * ${s.a.colStride}]`)} * ${ld(s.b, `b[bo + p * ${s.b.rowStride} + j * ${s.b.colStride}]`)};
-      o[q * ${s.n} + j] = t; COUNT(${2 * s.k}); } }
+/** An emitted kernel: its own text, the text it shares with others, and the scratch memory it needs (64-aligned). */
+export interface EmittedKernel {
+  readonly code: string
+  readonly support: readonly Support[]
+  readonly scratchBytes: number
 }
-`
-  return { code, support: [], scratchBytes: 0 }
+
+/** Multiplications and additions of a product: what COUNT adds up to when it has run. */
+export const dotFlops = (spec: DotSpec): number => 2 * batchesOf(spec) * spec.m * spec.n * spec.k
+
+/**
+ * C text of `static void NAME(const int tid, const A *a, const B *b, OUT *out, void *scratch)`, to be called by every
+ * thread of the team. Kernels that share scratch must be separated by a barrier.
+ */
+export function emitDot(name: string, spec: DotSpec, target: VectorTarget): EmittedKernel {
+  // A column result is as dense as a row: the transposed product fills whole vectors.
+  const dot = spec.n === 1 && spec.m > 1 ? transposed(spec) : spec
+  const types: Types = { a: dot.a.dtype, b: dot.b.dtype, out: dot.out }
+  const [a, b] = dot === spec ? ['a', 'b'] : ['b', 'a']
+  const byRows = usesDotProducts(dot)
+  const plan = byRows ? undefined : planGemm(dot, target)
+  const tiles = plan === undefined ? [] : tilesOf(plan, dot)
+  const driver = byRows ? `dot_rows_${driverSuffix(types)}` : `gemm_${driverSuffix(types)}`
+  const { m, n, k } = spec
+  return {
+    code: `
+/* [${batchesOf(spec)} x ${m}, ${k}] [${k}, ${n}]: ${dotFlops(spec)} operations. */
+static const gemm_plan ${name}_plan = ${initializer(dot, plan, tiles)};
+static void ${name}(const int tid, const ${cTypes[spec.a.dtype]} *a, const ${cTypes[spec.b.dtype]} *b, ${cTypes[spec.out]} *out, void *scratch) {
+  ${driver}(tid, &${name}_plan, ${a}, ${b}, out, scratch);
+}
+`,
+    support: [
+      planType(),
+      tileType(accumulator(dot)),
+      ...tiles.map(emitTile),
+      byRows ? emitDotRows(types) : emitDriver(types, target),
+    ],
+    scratchBytes: plan === undefined ? 0 : plan.sharedBytes + target.threads * plan.privateBytes,
+  }
+}
+
+interface Types {
+  readonly a: Element
+  readonly b: Element
+  readonly out: Element
+}
+
+const driverSuffix = ({ a, b, out }: Types): string => (a === b && b === out ? a : `${a}_${b}_${out}`)
+
+function transposed(spec: DotSpec): DotSpec {
+  const flip = ({ dtype, rowStride, colStride }: DotSpec['a']): DotSpec['a'] => ({
+    dtype,
+    rowStride: colStride,
+    colStride: rowStride,
+  })
+  const batchDims = spec.batchDims.map(({ size, a, b }) => ({ size, a: b, b: a }))
+  return { ...spec, a: flip(spec.b), b: flip(spec.a), m: spec.n, n: spec.m, batchDims }
+}
+
+/** Few rows against a b whose columns are contiguous: dot products along the depth, instead of turning b around. */
+function usesDotProducts({ a, b, out, m, n }: DotSpec): boolean {
+  const plain = a.dtype === b.dtype && b.dtype === out && out !== 'bf16'
+  return plain && m <= 4 && b.rowStride === 1 && a.colStride === 1 && (b.colStride !== 1 || n === 1)
+}
+
+/** The tile functions of a plan: [whole panels, last panel] x [whole rows, last rows]. */
+function tilesOf(plan: GemmPlan, spec: DotSpec): Tile[] {
+  const dtype = accumulator(spec)
+  return [plan.vectors, plan.tailVectors].flatMap((vectors) =>
+    [plan.rows, plan.tailRows].map((rows) => ({ dtype, rows, vectors })),
+  )
+}
+
+const planFields = [
+  'batches',
+  'm',
+  'n',
+  'k',
+  'aRow',
+  'aColumn',
+  'bRow',
+  'bColumn',
+  'rows',
+  'tailRows',
+  'vectors',
+  'tailVectors',
+  'panels',
+  'firstPacked',
+  'panelsAtOnce',
+  'packA',
+  'depthAtOnce',
+  'tilesAtOnce',
+  'rowParts',
+  'columnParts',
+  'copies',
+  'sharedBytes',
+  'privateBytes',
+] as const
+
+function initializer(spec: DotSpec, plan: GemmPlan | undefined, tiles: readonly Tile[]): string {
+  const { m, n, k } = spec
+  const values: Partial<Record<(typeof planFields)[number], number | boolean>> = {
+    ...(plan ?? {}),
+    batches: batchesOf(spec),
+    m,
+    n,
+    k,
+    aRow: spec.a.rowStride,
+    aColumn: spec.a.colStride,
+    bRow: spec.b.rowStride,
+    bColumn: spec.b.colStride,
+  }
+  const fields = planFields.filter((field) => values[field] !== undefined)
+  const dims = spec.batchDims.map(({ size, a, b }) => `{${size}, ${a}, ${b}}`)
+  return `{
+  ${fields.map((field) => `.${field} = ${Number(values[field])}`).join(', ')},
+  .batchDims = ${dims.length}, .batch = (const gemm_batch[]){${dims.join(', ') || '{1, 0, 0}'}},
+  .tiles = {${tiles.map((tile) => `(const void *)${tileName(tile)}`).join(', ') || '0'}}}`
+}
+
+/** Constants of one product, for the drivers of all types. */
+const planType = (): Support => ({
+  name: 'gemm_plan',
+  code: `
+typedef struct { long size, a, b; } gemm_batch;
+/* How one matrix product is cut; strides are in elements. */
+typedef struct {
+  long ${planFields.join(', ')};
+  int batchDims;
+  const gemm_batch *batch;
+  const void *tiles[4]; /* whole panels then the last; in each, whole rows then the last */
+} gemm_plan;
+
+/* Offsets of the operands of batch z, the last dimension running fastest. */
+static void gemm_offsets(const gemm_plan *g, long z, long *a, long *b) {
+  *a = *b = 0;
+  for (int d = g->batchDims - 1; d >= 0; z /= g->batch[d--].size) {
+    *a += z % g->batch[d].size * g->batch[d].a;
+    *b += z % g->batch[d].size * g->batch[d].b;
+  }
+}
+INLINE long least(const long a, const long b) { return a < b ? a : b; }
+`,
+})
+
+const loaded = (dtype: Element, text: string): string => (dtype === 'bf16' ? `bf16_to_f32(${text})` : text)
+const stored = (dtype: Element, text: string): string => (dtype === 'bf16' ? `f32_to_bf16(${text})` : text)
+
+function emitDriver(types: Types, target: VectorTarget): Support {
+  const acc = types.a === 'f64' ? 'f64' : 'f32'
+  const suffix = driverSuffix(types)
+  const [A, B, OUT, T] = [cTypes[types.a], cTypes[types.b], cTypes[types.out], cTypes[acc]]
+  const lanes = lanesOf(acc, target)
+  const widths = Array.from({ length: maxVectors }, (_, i) => i + 1)
+  const edge = Math.max(...widths.map((vectors) => maxRows(vectors, target) * vectors * lanes))
+  // Only an output of the accumulator's type can be written by a tile itself.
+  const direct = types.out === acc ? 'columns == width' : '0'
+  return {
+    name: `gemm_${suffix}`,
+    code: `
+/* Copies panels [first, end) of every b: panel by panel, rows of whole vectors, zeros beyond the last column. */
+static void gemm_pack_${suffix}(const int tid, const gemm_plan *g, const ${B} *b, const long first, const long end, ${T} *packed) {
+  const long whole = g->vectors * ${lanes}, slab = 64, slabs = (g->k + slab - 1) / slab;
+  const long units = g->copies * (end - first) * slabs;
+  for (long unit = units * tid / THREADS; unit < units * (tid + 1) / THREADS; unit++) {
+    const long panel = first + unit / slabs % (end - first), copy = unit / slabs / (end - first);
+    const long last = panel == g->panels - 1, width = (last ? g->tailVectors : g->vectors) * ${lanes};
+    const long columns = least(width, g->n - panel * whole);
+    const long from = unit % slabs * slab, to = least(g->k, from + slab);
+    long aOffset, bOffset;
+    gemm_offsets(g, copy, &aOffset, &bOffset);
+    const ${B} *source = b + bOffset + panel * whole * g->bColumn;
+    ${T} *target = packed + unit / slabs * g->k * whole;
+    if (g->bColumn == 1) {
+      for (long p = from; p < to; p++)
+        for (long j = 0; j < columns; j++) target[p * width + j] = ${loaded(types.b, 'source[p * g->bRow + j]')};
+    } else {
+      for (long j = 0; j < columns; j++)
+        for (long p = from; p < to; p++) target[p * width + j] = ${loaded(types.b, 'source[p * g->bRow + j * g->bColumn]')};
+    }
+    for (long p = from; p < to; p++)
+      for (long j = columns; j < width; j++) target[p * width + j] = 0;
+  }
+}
+
+/* Register tiles [first, end) of one matrix, panels [panel, panelEnd), all of the depth. */
+static void gemm_block_${suffix}(const int tid, const gemm_plan *g, const ${A} *a, const ${B} *b, ${OUT} *out, const ${T} *packedB,
+                       const long firstPacked, ${T} *packedA, const long first, const long end, const long panelFirst,
+                       const long panelEnd) {
+  const long whole = g->vectors * ${lanes}, tiles = (g->m + g->rows - 1) / g->rows;
+  ${T} edge[${edge}] __attribute__((aligned(64)));
+  for (long p = 0; p < g->k; p += g->depthAtOnce) {
+    const long depth = least(g->depthAtOnce, g->k - p);
+    COUNT(2 * depth * (least(g->m, end * g->rows) - first * g->rows) * (least(g->n, panelEnd * whole) - panelFirst * whole));
+    if (g->packA)
+      for (long i = first * g->rows; i < least(g->m, end * g->rows); i++)
+        for (long q = 0; q < depth; q++)
+          packedA[(i - first * g->rows) * depth + q] = ${loaded(types.a, 'a[i * g->aRow + (p + q) * g->aColumn]')};
+    for (long panel = panelFirst; panel < panelEnd; panel++) {
+      const int lastPanel = panel == g->panels - 1, copied = panel >= firstPacked;
+      const long width = (lastPanel ? g->tailVectors : g->vectors) * ${lanes}, columns = least(width, g->n - panel * whole);
+      const ${T} *right = copied ? packedB + (panel - firstPacked) * g->k * whole + p * width
+                                 : (const ${T} *)(b + p * g->bRow + panel * whole);
+      const long rightRow = copied ? width : g->bRow;
+      for (long tile = first; tile < end; tile++) {
+        const int lastTile = tile == tiles - 1;
+        const long rows = lastTile ? g->tailRows : g->rows, i = tile * g->rows;
+        const ${T} *left = g->packA ? packedA + (i - first * g->rows) * depth : (const ${T} *)(a + i * g->aRow + p * g->aColumn);
+        const long leftRow = g->packA ? depth : g->aRow, leftColumn = g->packA ? 1 : g->aColumn;
+        tile_${acc} *compute = (tile_${acc} *)g->tiles[2 * lastPanel + lastTile];
+        ${OUT} *target = out + i * g->n + panel * whole;
+        if (${direct}) {
+          compute(depth, left, leftRow, leftColumn, right, rightRow, (${T} *)target, g->n, p > 0);
+          continue;
+        }
+        if (p > 0)
+          for (long r = 0; r < rows; r++)
+            for (long j = 0; j < columns; j++) edge[r * width + j] = ${loaded(types.out, 'target[r * g->n + j]')};
+        compute(depth, left, leftRow, leftColumn, right, rightRow, edge, width, p > 0);
+        for (long r = 0; r < rows; r++)
+          for (long j = 0; j < columns; j++) target[r * g->n + j] = ${stored(types.out, 'edge[r * width + j]')};
+      }
+    }
+  }
+}
+
+static void gemm_${suffix}(const int tid, const gemm_plan *g, const ${A} *a, const ${B} *b, ${OUT} *out, void *scratch) {
+  const long tiles = (g->m + g->rows - 1) / g->rows, whole = g->vectors * ${lanes};
+  const long rowPart = tid % g->rowParts, columnPart = tid / g->rowParts;
+  const long first = g->batches * tiles * rowPart / g->rowParts, end = g->batches * tiles * (rowPart + 1) / g->rowParts;
+  ${T} *packedB = scratch, *packedA = (${T} *)((char *)scratch + g->sharedBytes + tid * g->privateBytes);
+  for (long block = 0; block < g->panels; block += g->panelsAtOnce) {
+    const long blockEnd = least(g->panels, block + g->panelsAtOnce), width = blockEnd - block;
+    const long firstPacked = block > g->firstPacked ? block : g->firstPacked;
+    if (blockEnd > firstPacked) {
+      if (block > g->firstPacked) team_barrier(tid); /* nobody reads the panels of the block before */
+      gemm_pack_${suffix}(tid, g, b, firstPacked, blockEnd, packedB);
+      team_barrier(tid);
+    }
+    if (columnPart >= g->columnParts) continue;
+    const long panelFirst = block + width * columnPart / g->columnParts;
+    const long panelEnd = block + width * (columnPart + 1) / g->columnParts;
+    for (long t = first, next; t < end; t = next) {
+      const long z = t / tiles;
+      next = least(least(t + g->tilesAtOnce, end), (z + 1) * tiles);
+      long aOffset, bOffset;
+      gemm_offsets(g, z, &aOffset, &bOffset);
+      const ${T} *panels = packedB + (g->copies > 1 ? z : 0) * (blockEnd - firstPacked) * g->k * whole;
+      gemm_block_${suffix}(tid, g, a + aOffset, b + bOffset, out + z * g->m * g->n, panels, firstPacked, packedA, t - z * tiles,
+                     next - z * tiles, panelFirst, panelEnd);
+    }
+  }
+}
+`,
+  }
+}
+
+/** Products with contiguous rows of a and contiguous columns of b, for few rows. */
+function emitDotRows(types: Types): Support {
+  const suffix = driverSuffix(types)
+  const T = cTypes[types.a]
+  const V = `v${types.a}`
+  const lanes = `LANES_${types.a}`
+  return {
+    name: `dot_rows_${suffix}`,
+    code: `
+/* out[i, j] is the dot product of row i of a and column j of b, both contiguous; four columns at a time. */
+static void dot_rows_${suffix}(const int tid, const gemm_plan *g, const ${T} *a, const ${T} *b, ${T} *out, void *scratch) {
+  (void)scratch;
+  const long groups = (g->n + 3) / 4, units = g->batches * groups, k = g->k;
+  for (long unit = units * tid / THREADS; unit < units * (tid + 1) / THREADS; unit++) {
+    const long z = unit / groups, j = unit % groups * 4, columns = least(4, g->n - j);
+    long aOffset, bOffset;
+    gemm_offsets(g, z, &aOffset, &bOffset);
+    const ${T} *column[4];
+    for (long c = 0; c < 4; c++) column[c] = b + bOffset + least(j + c, g->n - 1) * g->bColumn;
+    for (long i = 0; i < g->m; i++) {
+      const ${T} *row = a + aOffset + i * g->aRow;
+      ${V} sum[4] = {{0}, {0}, {0}, {0}};
+      long p = 0;
+      for (; p + ${lanes} <= k; p += ${lanes}) {
+        const ${V} x = *(const ${V}u *)(row + p);
+        _Pragma("GCC unroll 4") for (int c = 0; c < 4; c++) sum[c] += x * *(const ${V}u *)(column[c] + p);
+      }
+      for (long c = 0; c < columns; c++) {
+        ${T} total = hsum_${types.a}(sum[c]);
+        for (long q = p; q < k; q++) total += row[q] * column[c][q];
+        out[(z * g->m + i) * g->n + j + c] = total;
+      }
+    }
+    COUNT(2 * g->m * columns * k);
+  }
+}
+`,
+  }
 }

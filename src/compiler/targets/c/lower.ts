@@ -22,6 +22,8 @@ export interface KernelStep {
   readonly name: string
   readonly args: readonly Argument[]
   readonly scratch: Storage | undefined
+  /** The function takes a scratch pointer even when it needs none. */
+  readonly takesScratch: boolean
   readonly serial: boolean
   readonly comment: string
 }
@@ -147,7 +149,7 @@ class Lowering {
     const reads = text.parameters.filter((p) => !p.written).map((p) => this.#storage(p.node))
     const writes = text.parameters.filter((p) => p.written).map((p) => this.#storage(p.node))
     const comment = `${members.map((node) => node.op.name).join(' ')} ${place(members.at(-1)!)}`
-    const step: KernelStep = { kind: 'kernel', name, args, scratch, serial: text.serial, comment }
+    const step: KernelStep = { kind: 'kernel', name, args, scratch, takesScratch: scratch !== undefined, serial: text.serial, comment }
     const index = this.#push(step, reads, scratch ? [...writes, scratch] : writes)
     for (const { out, input } of text.inPlace) {
       this.#inPlace.push({ step: index, out: this.#storage(out), input: this.#storage(input) })
@@ -179,6 +181,7 @@ class Lowering {
           ...results.map((storage) => at(storage)),
         ],
         scratch,
+        takesScratch: true,
         serial: false,
         comment: `${describe(node)} ${place(node)}`,
       },
@@ -205,7 +208,7 @@ class Lowering {
     const from = source
     const text = emitCopy(base, view)
     const name = this.#library.raw('copy', text.body, 2)
-    const step: KernelStep = { kind: 'kernel', name, args: [at(from), at(storage)], scratch: undefined, serial: text.serial, comment: `copy of ${base.op.name}` }
+    const step: KernelStep = { kind: 'kernel', name, args: [at(from), at(storage)], scratch: undefined, takesScratch: false, serial: text.serial, comment: `copy of ${base.op.name}` }
     this.#push(step, [from], [storage])
     return storage
   }
@@ -286,7 +289,7 @@ class Lowering {
     const dense: View = { offset: 0, shape: [sizeOf(type.shape)], strides: [1] }
     const text = emitCopy(input, dense)
     const name = this.#library.raw('copy', text.body, 2)
-    this.#push({ kind: 'kernel', name, args: [at(storage), at(copy)], scratch: undefined, serial: text.serial, comment: 'first carry' }, [storage], [copy])
+    this.#push({ kind: 'kernel', name, args: [at(storage), at(copy)], scratch: undefined, takesScratch: false, serial: text.serial, comment: 'first carry' }, [storage], [copy])
     return copy
   }
 

@@ -19,8 +19,8 @@ export const maxVectors = 4
 
 /** The most rows a tile of this width can have without spilling accumulators. */
 export function maxRows(vectors: number, target: VectorTarget): number {
-  const rows32 = [0, 14, 14, 8, 6]
-  const rows16 = [0, 10, 6, 4, 3]
+  const rows32 = [0, 8, 14, 8, 6]
+  const rows16 = [0, 8, 6, 4, 3]
   return (target.registers === 32 ? rows32 : rows16)[vectors]!
 }
 

@@ -1,0 +1,135 @@
+/**
+ * For tests: samples of an op with shapes drawn at random, small for exhaustive checks or large for threads. Elementwise
+ * ops follow a rule; an op not listed here falls back on the samples it declares, so a new op is tested either way.
+ */
+import type { Op, Sample } from './graph/op.ts'
+import { valueType, type AxisName, type DType, type ValueType } from './graph/types.ts'
+
+/** An integer from `low` to `high`, both included. */
+export type Pick = (low: number, high: number) => number
+
+const f64 = (shape: readonly number[]): ValueType => valueType('f64', shape)
+const unnamed = (shape: readonly unknown[]): AxisName[] => shape.map(() => null)
+
+/** A sample of `op` whose axes have 1 to `extent` elements. */
+export function randomSample(op: Op, pick: Pick, extent: number): Sample {
+  const shape = (minRank: number, maxRank: number): number[] =>
+    Array.from({ length: pick(minRank, maxRank) }, () => pick(1, extent))
+  const known = generators[op.name]
+  if (known) return known(shape, pick, extent)
+  const samples = op.samples()
+  const sample = samples[pick(0, samples.length - 1)]!
+  if (op.kind !== 'elementwise') return sample
+  const common = shape(0, 3)
+  return { ...sample, inputs: sample.inputs.map((type) => valueType(type.dtype, common)) }
+}
+
+type Generator = (shape: (minRank: number, maxRank: number) => number[], pick: Pick, extent: number) => Sample
+
+const generators: Readonly<Record<string, Generator>> = {
+  iota(shape, pick) {
+    const dims = shape(1, 3)
+    const dtype: DType = pick(0, 1) === 0 ? 'i32' : 'f32'
+    return { inputs: [], attrs: { dtype, shape: dims, axes: unnamed(dims), axis: pick(0, dims.length - 1) } }
+  },
+  sum: reduction,
+  reduceMax: reduction,
+  dot(shape, pick, extent) {
+    const [batch, left, right, contract] = [shape(0, 1), shape(0, 2), shape(0, 2), shape(0, 2)]
+    const a = shuffled([...batch, ...contract, ...left], pick)
+    const b = shuffled([...batch, ...contract, ...right], pick)
+    const numBatch = batch.length
+    const numPaired = numBatch + contract.length
+    // Contracted extents can make a large sample slow in the reference: bounded by construction, at most extent^6 / 6.
+    if (extent > 8 && a.shape.length + b.shape.length > 6) return generators['dot']!(shape, pick, extent)
+    return {
+      inputs: [f64(a.shape), f64(b.shape)],
+      attrs: {
+        aBatch: a.at.slice(0, numBatch),
+        bBatch: b.at.slice(0, numBatch),
+        aContract: a.at.slice(numBatch, numPaired),
+        bContract: b.at.slice(numBatch, numPaired),
+      },
+    }
+  },
+  reshape(shape, pick) {
+    const from = shape(1, 3)
+    // Split one axis at a divisor, or merge two neighbours; both ways of mixing axes.
+    const at = pick(0, from.length - 1)
+    const divisors = Array.from({ length: from[at]! }, (_, i) => i + 1).filter((d) => from[at]! % d === 0)
+    const divisor = divisors[pick(0, divisors.length - 1)]!
+    const split = from.toSpliced(at, 1, divisor, from[at]! / divisor)
+    const first = pick(0, split.length - 2)
+    const merged = split.toSpliced(first, 2, split[first]! * split[first + 1]!)
+    const to = pick(0, 2) === 0 ? split : merged
+    return { inputs: [f64(from)], attrs: { shape: to, axes: unnamed(to) } }
+  },
+  transpose(shape, pick) {
+    const { shape: from, at } = shuffled(shape(1, 4), pick)
+    return { inputs: [f64(from)], attrs: { permutation: at } }
+  },
+  broadcast(shape, pick) {
+    const to = shape(1, 4)
+    const dims = to.map((_, i) => i).filter(() => pick(0, 1) === 0)
+    const from = dims.map((axis) => (pick(0, 2) === 0 ? 1 : to[axis]!))
+    return { inputs: [f64(from)], attrs: { shape: to, dims, axes: unnamed(to) } }
+  },
+  slice(shape, pick) {
+    const from = shape(1, 3)
+    const start = from.map((n) => (pick(0, 1) === 0 ? 0 : pick(0, n - 1)))
+    const size = from.map((n, i) => (pick(0, 1) === 0 ? n - start[i]! : pick(1, n - start[i]!)))
+    return { inputs: [f64(from)], attrs: { start, size } }
+  },
+  pad(shape, pick) {
+    const from = shape(1, 3)
+    const counts = (): number[] => from.map(() => (pick(0, 1) === 0 ? 0 : pick(1, 3)))
+    return { inputs: [f64(from)], attrs: { low: counts(), high: counts() } }
+  },
+  concat(shape, pick, extent) {
+    const first = shape(1, 3)
+    const axis = pick(0, first.length - 1)
+    const parts = Array.from({ length: pick(2, 4) }, () => first.with(axis, pick(1, extent)))
+    return { inputs: parts.map(f64), attrs: { axis } }
+  },
+  barrier: (shape) => ({ inputs: [f64(shape(0, 3)), f64(shape(0, 2))] }),
+  gather(shape) {
+    const table = shape(1, 3)
+    const index = shape(0, 2)
+    return {
+      inputs: [f64(table), valueType('i32', index)],
+      ranges: [
+        [-2, 2],
+        [0, table[0]!],
+      ],
+    }
+  },
+  scatterAdd(shape, pick, extent) {
+    const index = shape(0, 2)
+    const rest = shape(0, 2)
+    const rows = pick(1, extent)
+    return {
+      inputs: [valueType('i32', index), f64([...index, ...rest])],
+      attrs: { rows, axis: null },
+      ranges: [
+        [0, rows],
+        [-2, 2],
+      ],
+    }
+  },
+}
+
+function reduction(shape: (minRank: number, maxRank: number) => number[], pick: Pick): Sample {
+  const from = shape(1, 4)
+  const axes = from.map((_, i) => i).filter(() => pick(0, 1) === 0)
+  return { inputs: [f64(from)], attrs: { axes: axes.length === 0 ? [pick(0, from.length - 1)] : axes } }
+}
+
+/** A shape in random order, and where each axis went. */
+function shuffled(shape: readonly number[], pick: Pick): { shape: number[]; at: number[] } {
+  const order = shape.map((_, i) => i)
+  for (let i = order.length - 1; i > 0; i--) {
+    const j = pick(0, i)
+    ;[order[i], order[j]] = [order[j]!, order[i]!]
+  }
+  return { shape: order.map((i) => shape[i]!), at: shape.map((_, i) => order.indexOf(i)) }
+}

@@ -1,0 +1,172 @@
+/**
+ * The native programs of a language run: one training step (forward, backward, clipping, optimizer, metrics) and one
+ * evaluation batch. Both are traced from the same model; the training state lives inside the step program.
+ */
+import {
+  compile,
+  full,
+  grad,
+  iota,
+  leaves,
+  mapTree,
+  philoxUniform,
+  scan,
+  sizeOf,
+  Tensor,
+  valueType,
+  zerosLike,
+  type CompileOptions,
+  type Program,
+  type Tree,
+  type ValueType,
+} from '../compiler/index.ts'
+import type { LanguageConfig } from '../models/language/config.ts'
+import { loss, parameterSpecs, weightedLoss, type ModelConfig, type ModelWeights, type ParameterSpec } from '../models/language/model.ts'
+import { groupedUpdate, optimizerState, optimizers, type Optimizer } from '../optim/optimizers.ts'
+import { scheduleTensor } from '../optim/schedule.ts'
+
+type Weights = Tree<Tensor>
+
+const scalar = (dtype: 'f32' | 'i32'): ValueType => valueType(dtype, [])
+
+/** Path and specification of every parameter, in order. */
+export const specsOf = (model: ModelConfig): [string, ParameterSpec][] => leaves<ParameterSpec>(parameterSpecs(model))
+
+function chooser(config: LanguageConfig, model: ModelConfig): (path: string) => { optimizer: Optimizer; rate: number } {
+  const hidden = new Set(specsOf(model).flatMap(([path, spec]) => (spec.hidden ? [path] : [])))
+  const { name, lr, adamLr } = config.optim
+  return (path) =>
+    name !== 'muon'
+      ? { optimizer: optimizers[name], rate: lr }
+      : hidden.has(path)
+        ? { optimizer: optimizers.muon, rate: lr }
+        : { optimizer: optimizers.adamw, rate: adamLr }
+}
+
+const compileOptions = (config: LanguageConfig, options: CompileOptions): CompileOptions => ({
+  threads: config.threads,
+  precision: config.precision,
+  recompute: config.recompute,
+  ...options,
+})
+
+/** Compiles one training step. Inputs: `tokens` [accumulate, batch, context + 1] i32 and `seed`; outputs: loss, gradNorm, lr. */
+export function compileStep(config: LanguageConfig, vocab: number, options: CompileOptions = {}): Promise<Program> {
+  const model: ModelConfig = { ...config.model, vocab }
+  const specs = specsOf(model)
+  const choose = chooser(config, model)
+  const { accumulate, batch } = config
+  const inputs = {
+    state: {
+      step: scalar('i32'),
+      params: mapTree<ParameterSpec, ValueType>(parameterSpecs(model), ({ dtype, shape, axes }) => ({ dtype, shape, axes })),
+      optim: optimizerState(specs, (path) => choose(path).optimizer),
+    },
+    tokens: valueType('i32', [accumulate, batch / accumulate, config.model.context + 1], ['micro', 'batch', 'time']),
+    seed: scalar('i32'),
+  }
+  const { beta1, beta2, momentum, weightDecay, clip } = config.optim
+  const schedule = { steps: config.steps, warmup: config.optim.warmup, cooldown: config.optim.cooldown }
+
+  const body = (all: { state: { step: Tensor; params: Weights; optim: Record<string, Record<string, Tensor>> }; tokens: Tensor; seed: Tensor }) => {
+    const { step, params, optim } = all.state
+    const micro = (tokens: Tensor, index: Tensor): { loss: Tensor; grads: Weights } => {
+      // Each microbatch draws its own dropout mask: the salt of a stream is the layer, so it goes into the seed.
+      const key = { seed: all.seed.add(index.mul(0x3504f3)), step }
+      const value = loss(params as unknown as ModelWeights, tokens, model, key)
+      return { loss: value, grads: grad(value, params) }
+    }
+    let value: Tensor
+    let grads: Weights
+    if (accumulate === 1) {
+      const only = micro(all.tokens.reshape(all.tokens.shape.slice(1), all.tokens.axes.slice(1)), step.mul(0))
+      value = only.loss
+      grads = only.grads
+    } else {
+      const start = { loss: full(0, scalar('f32')), grads: mapTree<Tensor, Tensor>(params, zerosLike) }
+      const [sum] = scan(
+        start as Weights,
+        { tokens: all.tokens, index: iota(accumulate, 'micro') } as Weights,
+        (carry, x) => {
+          const { tokens, index } = x as unknown as { tokens: Tensor; index: Tensor }
+          const now = micro(tokens, index)
+          return [addTrees(carry, now as unknown as Weights), {}]
+        },
+        { name: 'microbatches' },
+      )
+      const mean = mapTree<Tensor, Tensor>(sum, (x) => x.mul(1 / accumulate)) as unknown as { loss: Tensor; grads: Weights }
+      value = mean.loss
+      grads = mean.grads
+    }
+    const flat = leaves<Tensor>(grads)
+    const norm = flat.map(([, g]) => g.square().sum()).reduce((a, b) => a.add(b)).sqrt()
+    const scaled = clip > 0 ? flat.map(([path, g]) => [path, g.mul(clipFactor(norm, clip))] as const) : flat
+    const now = step.cast('f32')
+    const factor = scheduleTensor(schedule, now)
+    const updated = groupedUpdate(
+      leaves<Tensor>(params),
+      new Map(scaled),
+      optim,
+      now.add(1),
+      (path) => ({ optimizer: choose(path).optimizer, lr: factor.mul(choose(path).rate) }),
+      { beta1, beta2, eps: 1e-10, momentum, weightDecay },
+    )
+    return {
+      state: {
+        step: step.add(1),
+        params: mapTree<Tensor, Tensor>(params, (_, path) => updated.parameters.get(path)!),
+        optim: updated.state,
+      },
+      loss: value,
+      gradNorm: norm,
+      lr: factor.mul(config.optim.lr),
+    } as unknown as Weights
+  }
+  return compile(body as unknown as Parameters<typeof compile>[0], inputs as unknown as Tree<ValueType> & Record<string, ValueType>, compileOptions(config, { name: 'train-step', ...options }))
+}
+
+const clipFactor = (norm: Tensor, clip: number): Tensor => full(clip, norm.type).div(norm.max(clip))
+
+function addTrees(a: Weights, b: Weights): Weights {
+  const other = new Map(leaves<Tensor>(b))
+  return mapTree<Tensor, Tensor>(a, (x, path) => x.add(other.get(path)!))
+}
+
+/** Compiles one evaluation batch. Inputs: params, tokens [batch, context + 1], counted [batch, context]; output: nats. */
+export function compileEvaluation(config: LanguageConfig, vocab: number, options: CompileOptions = {}): Promise<Program> {
+  const model: ModelConfig = { ...config.model, vocab, dropout: 0 }
+  const batch = evaluationBatch(config)
+  const { context } = config.model
+  const inputs = {
+    params: mapTree<ParameterSpec, ValueType>(parameterSpecs(model), ({ dtype, shape, axes }) => ({ dtype, shape, axes })),
+    tokens: valueType('i32', [batch, context + 1], ['batch', 'time']),
+    counted: valueType('f32', [batch, context], ['batch', 'time']),
+  }
+  const body = (all: { params: Weights; tokens: Tensor; counted: Tensor }) => ({
+    nats: weightedLoss(all.params as unknown as ModelWeights, all.tokens, all.counted, model),
+  })
+  return compile(body as unknown as Parameters<typeof compile>[0], inputs as unknown as Tree<ValueType> & Record<string, ValueType>, compileOptions(config, { name: 'evaluation', ...options }))
+}
+
+export const evaluationBatch = (config: LanguageConfig): number => config.batch / config.accumulate
+
+/** Fills the step program's parameters with their initial values: a pure function of the seed. */
+export function initialise(program: Program, model: ModelConfig, seed: number): void {
+  specsOf(model).forEach(([path, spec], stream) => {
+    const values = new Float32Array(sizeOf(spec.shape))
+    if (spec.std === 'ones') values.fill(1)
+    else if (spec.std > 0) fillNormal(values, spec.std, seed, stream)
+    program.write(`state.params.${path}`, values)
+  })
+}
+
+/** Box-Muller on counter-based uniforms: element i depends only on (seed, stream, i). */
+function fillNormal(values: Float32Array, std: number, seed: number, stream: number): void {
+  for (let i = 0; i < values.length; i += 2) {
+    const address = { seed, step: 0, stream, salt: 0x1717 }
+    const radius = std * Math.sqrt(-2 * Math.log(1 - philoxUniform(address, i)))
+    const angle = 2 * Math.PI * philoxUniform(address, i + 1)
+    values[i] = radius * Math.cos(angle)
+    if (i + 1 < values.length) values[i + 1] = radius * Math.sin(angle)
+  }
+}
