@@ -5,9 +5,12 @@
 import { readdirSync, readFileSync, statSync } from 'node:fs'
 import { arch, availableParallelism, cpus, freemem, platform, totalmem } from 'node:os'
 import { join } from 'node:path'
+import type { measurePeak } from '../compiler/runtime/peak.ts'
 import { UserError } from '../errors.ts'
 import type { Command } from './command.ts'
 import { formatBytes, formatFlopRate, formatTable } from './format.ts'
+
+type Peak = Awaited<ReturnType<typeof measurePeak>>
 
 interface Finding {
   readonly name: string
@@ -27,9 +30,9 @@ export const doctor: Command = {
     const { measurePeak } = await import('../compiler/runtime/peak.ts')
     const cores = availableParallelism()
     const compiler = await attempt(findCompiler)
-    io.note('measuring this machine…')
+    if (compiler.error === undefined) io.note('measuring this machine…')
     const peak =
-      compiler.value === undefined ? compiler : await attempt(() => measurePeak({ threads: cores }))
+      compiler.error === undefined ? await attempt(() => measurePeak({ threads: cores })) : undefined
     const cache = await attempt(async () => cacheDir())
     const findings: Finding[] = [
       {
@@ -45,14 +48,8 @@ export const doctor: Command = {
       { name: 'cores', found: String(cores), ok: true },
       { name: 'memory', found: `${formatBytes(totalmem())}, ${formatBytes(freemem())} free`, ok: true },
       { name: 'vectors', found: vectorUnits().join(', ') || 'unknown', ok: true },
-      {
-        name: 'peak',
-        ...describe(
-          peak,
-          (p) =>
-            `${formatFlopRate(p.flopsF32)} in f32, ${formatBytes(p.copyBytesPerSecond)}/s copied, ${p.threads} threads`,
-        ),
-      },
+      // Measured by a program that the compiler builds: without one there is one problem, not two.
+      ...(peak === undefined ? [] : [{ name: 'peak', ...describe(peak, describePeak) }]),
       { name: 'cache', ...describe(cache, (dir) => `${dir}, ${formatBytes(folderBytes(dir))}`) },
     ]
     const unused = [
@@ -65,7 +62,7 @@ export const doctor: Command = {
     const verdict = problems.length === 0 ? ['everything needed is here; start with: anneal up'] : advice
     io.result([formatTable(rows), '', ...verdict].join('\n'), {
       findings: [...findings, ...unused],
-      peak: peak.value ?? null,
+      peak: peak?.value ?? null,
       cores,
       memoryBytes: totalmem(),
       ok: problems.length === 0,
@@ -92,6 +89,10 @@ function describe<T>(attempted: Attempt<T>, show: (value: T) => string): Omit<Fi
   if (attempted.error === undefined) return { found: show(attempted.value), ok: true }
   const { got, fix } = attempted.error.complaint
   return { found: got, ok: false, fix }
+}
+
+function describePeak({ flopsF32, copyBytesPerSecond, threads }: Peak): string {
+  return `${formatFlopRate(flopsF32)} in f32, ${formatBytes(copyBytesPerSecond)}/s copied, ${threads} threads`
 }
 
 /** Vector instruction sets the processor names, widest first. Linux tells; on Apple silicon NEON is always there. */

@@ -2,14 +2,37 @@
  * For tests: samples of an op with shapes drawn at random, small for exhaustive checks or large for threads. Elementwise
  * ops follow a rule; an op not listed here falls back on the samples it declares, so a new op is tested either way.
  */
+import { philoxUniform } from './graph/philox.ts'
 import type { Op, Sample } from './graph/op.ts'
-import { valueType, type AxisName, type DType, type ValueType } from './graph/types.ts'
+import { sizeOf, valueType, type AxisName, type DType, type ValueType } from './graph/types.ts'
 
 /** An integer from `low` to `high`, both included. */
 export type Pick = (low: number, high: number) => number
 
 const f64 = (shape: readonly number[]): ValueType => valueType('f64', shape)
 const unnamed = (shape: readonly unknown[]): AxisName[] => shape.map(() => null)
+
+/** Uniform and deterministic: for tests that want sizes where a property test would look for small ones. */
+export function uniformPick(seed: number): Pick {
+  let index = 0
+  return (low, high) =>
+    low + Math.floor(philoxUniform({ seed, step: 0, stream: 2, salt: 0 }, index++) * (high - low + 1))
+}
+
+/** Samples of `op` with an input or result of 1,500 to 20,000 elements: enough that threads share the work. */
+export function largeSamples(op: Op, count: number): Sample[] {
+  const found: Sample[] = []
+  for (let seed = 0; seed < 40 && found.length < count; seed++) {
+    const sample = randomSample(op, uniformPick(seed), 26)
+    const sizes = [...sample.inputs.map(({ shape }) => sizeOf(shape)), ...resultSizes(op, sample)]
+    const most = Math.max(...sizes)
+    if (most >= 1500 && most <= 20_000) found.push(sample)
+  }
+  return found
+}
+
+const resultSizes = (op: Op, sample: Sample): number[] =>
+  op.infer(sample.inputs, sample.attrs ?? {}, []).map(({ shape }) => sizeOf(shape))
 
 /** A sample of `op` whose axes have 1 to `extent` elements. */
 export function randomSample(op: Op, pick: Pick, extent: number): Sample {
@@ -32,16 +55,28 @@ const generators: Readonly<Record<string, Generator>> = {
     const dtype: DType = pick(0, 1) === 0 ? 'i32' : 'f32'
     return { inputs: [], attrs: { dtype, shape: dims, axes: unnamed(dims), axis: pick(0, dims.length - 1) } }
   },
+  random(shape) {
+    const dims = shape(1, 3)
+    const scalar = valueType('i32', [])
+    const ranges = [
+      [0, 1000],
+      [0, 1000],
+      [0, 12],
+    ] as const
+    return {
+      inputs: [scalar, scalar, scalar],
+      attrs: { stream: 5, shape: dims, axes: unnamed(dims) },
+      ranges,
+    }
+  },
   sum: reduction,
   reduceMax: reduction,
-  dot(shape, pick, extent) {
+  dot(shape, pick) {
     const [batch, left, right, contract] = [shape(0, 1), shape(0, 2), shape(0, 2), shape(0, 2)]
     const a = shuffled([...batch, ...contract, ...left], pick)
     const b = shuffled([...batch, ...contract, ...right], pick)
     const numBatch = batch.length
     const numPaired = numBatch + contract.length
-    // Contracted extents can make a large sample slow in the reference: bounded by construction, at most extent^6 / 6.
-    if (extent > 8 && a.shape.length + b.shape.length > 6) return generators['dot']!(shape, pick, extent)
     return {
       inputs: [f64(a.shape), f64(b.shape)],
       attrs: {
@@ -54,14 +89,15 @@ const generators: Readonly<Record<string, Generator>> = {
   },
   reshape(shape, pick) {
     const from = shape(1, 3)
-    // Split one axis at a divisor, or merge two neighbours; both ways of mixing axes.
+    // Split one axis at a divisor, then perhaps merge two other neighbours: both ways of mixing axes.
     const at = pick(0, from.length - 1)
     const divisors = Array.from({ length: from[at]! }, (_, i) => i + 1).filter((d) => from[at]! % d === 0)
     const divisor = divisors[pick(0, divisors.length - 1)]!
     const split = from.toSpliced(at, 1, divisor, from[at]! / divisor)
-    const first = pick(0, split.length - 2)
-    const merged = split.toSpliced(first, 2, split[first]! * split[first + 1]!)
-    const to = pick(0, 2) === 0 ? split : merged
+    const pairs = split.slice(1).flatMap((_, i) => (i === at ? [] : [i]))
+    const first = pairs[pick(0, Math.max(0, pairs.length - 1))]
+    const merge = first !== undefined && pick(0, 2) > 0
+    const to = merge ? split.toSpliced(first, 2, split[first]! * split[first + 1]!) : split
     return { inputs: [f64(from)], attrs: { shape: to, axes: unnamed(to) } }
   },
   transpose(shape, pick) {

@@ -7,6 +7,7 @@ import {
   closeSync,
   existsSync,
   fsyncSync,
+  mkdirSync,
   openSync,
   readdirSync,
   readSync,
@@ -50,6 +51,15 @@ export function writeAtomically(path: string, produce: (file: FileSink) => void)
   } catch (error) {
     if (fd !== undefined) closeSync(fd)
     rmSync(temporary, { force: true })
+    throw explainWrite(error, path)
+  }
+}
+
+/** Makes a folder and those above it; no error when it is there. */
+export function makeFolder(path: string): void {
+  try {
+    mkdirSync(path, { recursive: true })
+  } catch (error) {
     throw explainWrite(error, path)
   }
 }
@@ -110,6 +120,9 @@ export function explainRead(error: unknown, path: string): unknown {
       fix: `allow reading, for example: chmod -R u+rX ${path}`,
     })
   }
+  if (code === 'EISDIR') {
+    return failure({ where: path, got: 'a folder', expected: 'a file', fix: 'name a file in it' })
+  }
   return failure({
     where: path,
     got: (error as Error).message,
@@ -158,11 +171,12 @@ function explainWrite(error: unknown, path: string): unknown {
     ENOENT: `no such folder: ${dirname(path)}`,
     ENOTDIR: `not a folder: ${dirname(path)}`,
     EISDIR: 'a folder in the place of the file',
+    EEXIST: 'a file in the place of the folder',
   }
   return failure({
     where: path,
     got: reasons[code] ? `${reasons[code]} (${code})` : (error as Error).message,
-    expected: 'a place where the file can be written',
+    expected: 'a place that can be written',
     fix: `choose another place or make this one writable; ${kept}`,
   })
 }

@@ -28,10 +28,11 @@ const ROUNDS = 6
  * @param n up to 2^52.
  */
 export function permuteIndex(i: number, n: number, seed: number, epoch: number): number {
-  if (!(Number.isInteger(i) && i >= 0 && i < n && n <= 2 ** 52)) throw new InternalError(`permuteIndex(${i}, ${n})`)
-  // Half the bits that n - 1 needs, rounded up: the range (2^halfBits)^2 is less than 4n.
-  const halfBits = Math.max(1, Math.ceil(Math.log2(n) / 2))
-  const half = 2 ** halfBits
+  if (!(Number.isInteger(i) && i >= 0 && i < n && n <= 2 ** 52))
+    throw new InternalError(`permuteIndex(${i}, ${n})`)
+  // The smallest power of two whose square holds n: below 4n, so few steps fall outside.
+  let half = 2
+  while (half * half < n) half *= 2
   let index = i
   do {
     let left = Math.floor(index / half)

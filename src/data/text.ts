@@ -43,7 +43,9 @@ export async function loadText(path: string): Promise<LoadedText> {
       fix: 'save the text to a file first',
     })
   }
-  const documents = await loadFile(path, basename(path))
+  const documents = await loadFile(path, basename(path)).catch((error: unknown) => {
+    throw explainRead(error, path)
+  })
   return { documents, skipped: [], bytes: totalBytes(documents) }
 }
 
@@ -79,7 +81,9 @@ async function loadFolder(path: string): Promise<LoadedText> {
   const first = skipped[0]
   throw failure({
     where: path,
-    got: first ? `a folder without text (${skipped.length} skipped, ${first.name}: ${first.reason})` : 'an empty folder',
+    got: first
+      ? `a folder without text (${skipped.length} skipped, ${first.name}: ${first.reason})`
+      : 'an empty folder',
     expected: 'at least one UTF-8 text file',
     fix: 'put .txt, .md or .jsonl files in it, or name another folder',
   })
@@ -109,23 +113,20 @@ async function loadFile(path: string, name: string): Promise<readonly Document[]
       fix: `split it, for example: split ${lines ? '-C' : '--line-bytes='}400M`,
     })
   }
-  let bytes: Uint8Array
-  try {
-    bytes = await readFile(path)
-  } catch (error) {
-    throw explainRead(error, path)
-  }
+  const bytes = await readFile(path)
   const documents = lines ? parseLines(bytes, path, name) : [{ name, text: decodeText(bytes, path) }]
   if (documents.some(({ text }) => text !== '')) return documents
   throw new NotText({ where: path, got: 'an empty file', expected: 'some text', fix: 'name another file' })
 }
+
+const strictUtf8 = new TextDecoder('utf-8', { fatal: true })
 
 function decodeText(bytes: Uint8Array, path: string): string {
   const utf16 = (bytes[0] === 0xff && bytes[1] === 0xfe) || (bytes[0] === 0xfe && bytes[1] === 0xff)
   const zero = bytes.indexOf(0)
   if (!utf16 && zero < 0) {
     try {
-      return new TextDecoder('utf-8', { fatal: true }).decode(bytes)
+      return strictUtf8.decode(bytes)
     } catch (error) {
       if (!(error instanceof TypeError)) throw error
     }
@@ -138,20 +139,21 @@ function decodeText(bytes: Uint8Array, path: string): string {
         ? `a binary file (a zero byte at ${zero})`
         : 'bytes that are not UTF-8 (a binary file, or an older encoding)',
     expected: 'UTF-8 text',
-    fix: utf16 ? 'convert it: iconv -f UTF-16 -t UTF-8' : 'convert it with iconv if it is text, or name another file',
+    fix: utf16
+      ? 'convert it: iconv -f UTF-16 -t UTF-8'
+      : 'convert it with iconv if it is text, or name another file',
   })
 }
 
 /** One document a line: `{"text": ...}` or `{"content": ...}`; blank lines are allowed. */
 function parseLines(bytes: Uint8Array, path: string, name: string): readonly Document[] {
   const documents: Document[] = []
-  const decoder = new TextDecoder('utf-8', { fatal: true })
   let line = 0
-  for (let start = 0; start < bytes.length; ) {
+  for (let start = 0; start < bytes.length;) {
     const newline = bytes.indexOf(10, start)
     const end = newline < 0 ? bytes.length : newline
     line++
-    const text = lineText(bytes.subarray(start, end), decoder)
+    const text = lineText(bytes.subarray(start, end))
     if (typeof text === 'object') {
       throw failure({
         where: `${path}:${line}`,
@@ -167,21 +169,29 @@ function parseLines(bytes: Uint8Array, path: string, name: string): readonly Doc
 }
 
 /** The text of one line, undefined for a blank one. */
-function lineText(bytes: Uint8Array, decoder: TextDecoder): string | undefined | { readonly problem: string } {
+function lineText(
+  bytes: Uint8Array,
+  decoder: TextDecoder,
+): string | undefined | { readonly problem: string } {
   let value: unknown
   try {
-    const source = decoder.decode(bytes).trim()
+    const source = strictUtf8.decode(bytes).trim()
     if (source === '') return undefined
     value = JSON.parse(source)
   } catch (error) {
-    return { problem: error instanceof SyntaxError ? `no valid JSON (${error.message})` : 'bytes that are not UTF-8' }
+    return {
+      problem: error instanceof SyntaxError ? `no valid JSON (${error.message})` : 'bytes that are not UTF-8',
+    }
   }
-  if (typeof value !== 'object' || value === null || Array.isArray(value)) return { problem: 'no JSON object' }
+  if (typeof value !== 'object' || value === null || Array.isArray(value))
+    return { problem: 'no JSON object' }
   const { text, content } = value as { readonly text?: unknown; readonly content?: unknown }
   const found = text ?? content
   if (typeof found === 'string') return found.toWellFormed()
   const fields = Object.keys(value).slice(0, 5).join(', ')
-  return { problem: found === undefined ? `an object with fields ${fields || '(none)'}` : 'a text that is no string' }
+  return {
+    problem: found === undefined ? `an object with fields ${fields || '(none)'}` : 'a text that is no string',
+  }
 }
 
 function totalBytes(documents: readonly Document[]): number {

@@ -5,10 +5,9 @@
  */
 import assert from 'node:assert/strict'
 import { before, test } from 'node:test'
-import fc from 'fast-check'
 import type { CompileOptions } from '../compile.ts'
 import type { DType } from '../graph/types.ts'
-import { randomSample } from '../random-samples.ts'
+import { largeSamples } from '../random-samples.ts'
 import { opCase, runCases, worstError, type Case, type Outcome } from '../testing.ts'
 import { ops } from './index.ts'
 
@@ -17,15 +16,14 @@ const sampled = ops.filter((op) => op.samples().length > 0)
 function casesOf(dtype: DType): Case[] {
   return sampled.flatMap((op) => {
     const small = op.samples().map((sample, i) => opCase(op, sample, `${op.name}_${i}`, i, dtype))
-    const shapes = fc.gen().map((g) => randomSample(op, (min, max) => g(fc.integer, { min, max }), 24))
-    const large = fc.sample(shapes, { numRuns: 3, seed: 7 })
+    const large = largeSamples(op, 2)
     return [...small, ...large.map((sample, i) => opCase(op, sample, `${op.name}_large${i}`, 100 + i, dtype))]
   })
 }
 
 const cases = { f64: casesOf('f64'), f32: casesOf('f32') } as const
 
-/** f32: a few roundings of sums over at most 24^4 elements of size 2; where a result is exact it is far below. */
+/** f32: a few roundings of sums over at most 26^4 elements of size 2; where a result is exact it is far below. */
 const tolerance = { f64: 1e-12, f32: 2e-5 } as const
 
 const outcomes = new Map<string, Outcome>()
@@ -33,8 +31,7 @@ const outcome = (key: string): Outcome => outcomes.get(key)!
 
 before(async () => {
   const settings: Record<string, [DType & keyof typeof cases, CompileOptions]> = {
-    'f64 reference': ['f64', { target: 'reference' }],
-    'f32 reference': ['f32', { target: 'reference' }],
+    reference: ['f64', { target: 'reference' }],
     'f64 2': ['f64', { threads: 2 }],
     'f32 1': ['f32', { threads: 1 }],
     'f32 2': ['f32', { threads: 2 }],
@@ -42,7 +39,7 @@ before(async () => {
     'f32 counted': ['f32', { threads: 2, checking: true }],
   }
   for (const [key, [dtype, options]] of Object.entries(settings)) {
-    outcomes.set(key, await runCases(cases[dtype], { ...options, name: 'ops' }))
+    console.time(key);outcomes.set(key, await runCases(cases[dtype], { ...options, name: 'ops' }));console.timeEnd(key)
   }
 })
 
@@ -52,7 +49,7 @@ for (const op of sampled) {
   for (const dtype of ['f64', 'f32'] as const) {
     test(`${op.name} in C equals its meaning, ${dtype}`, () => {
       for (const name of names) {
-        const want = outcome(`${dtype} reference`).results.get(name)!
+        const want = outcome('reference').results.get(name)!
         outcome(`${dtype} 2`)
           .results.get(name)!
           .forEach((got, i) => {
@@ -76,6 +73,6 @@ const typesOf = (name: string): unknown => cases.f64.find((one) => one.name === 
 
 test('counted FLOPs equal declared ones', () => {
   const { program } = outcome('f32 counted')
-  assert.ok(program.flops > 1e6)
+  assert.ok(program.flops > 1e5)
   assert.equal(program.countedFlops(), program.flops)
 })

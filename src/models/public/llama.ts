@@ -10,10 +10,8 @@ import { ropeFrequencies, ropeTables, rotate, type RopeTables } from '../../nn/l
 import { weight, type Architecture, type Forward, type ForwardOptions } from './architecture.ts'
 import type { LlamaConfig } from './config.ts'
 
-interface Projection {
-  readonly weight: ValueType
-  readonly bias?: ValueType
-}
+// A type alias, not an interface: only aliases fit the index signature of a tree.
+type Projection = { readonly weight: ValueType; readonly bias?: ValueType }
 
 function weightsOf(config: LlamaConfig) {
   const { layers, width: embed, inner, vocab, heads, kvHeads, headSize, bias, tied } = config

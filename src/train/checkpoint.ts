@@ -1,0 +1,126 @@
+/**
+ * Checkpoints of a run: the whole training state (parameters, optimizer, step) as one safetensors file, written beside
+ * and renamed, so that at every moment the newest complete one can be read. What decides the next step besides the
+ * state (seed, data order) is a pure function of the step number, so nothing else needs saving.
+ */
+import { mkdirSync, readdirSync, rmSync, statSync } from 'node:fs'
+import { join } from 'node:path'
+import type { Program } from '../compiler/index.ts'
+import { openSafetensors, writeSafetensors } from '../data/safetensors.ts'
+import { failure, UserError } from '../errors.ts'
+
+const folderName = 'checkpoints'
+const prefix = 'state.'
+
+export interface CheckpointFile {
+  readonly step: number
+  /** Path relative to the run's folder. */
+  readonly file: string
+  readonly bytes: number
+}
+
+const fileOf = (step: number): string => join(folderName, `step-${String(step).padStart(8, '0')}.safetensors`)
+
+/** Complete checkpoints of a run, oldest first. Temporary files of a killed writer are not among them. */
+export function listCheckpoints(runDir: string): CheckpointFile[] {
+  let names: string[]
+  try {
+    names = readdirSync(join(runDir, folderName))
+  } catch {
+    return []
+  }
+  return names
+    .flatMap((name) => {
+      const step = /^step-(\d+)\.safetensors$/.exec(name)?.[1]
+      const file = join(folderName, name)
+      return step === undefined ? [] : [{ step: Number(step), file, bytes: statSync(join(runDir, file)).size }]
+    })
+    .toSorted((a, b) => a.step - b.step)
+}
+
+/** Writes the state of a step program; older files beyond `keep` go only after the new one is in place. */
+export async function saveCheckpoint(
+  runDir: string,
+  program: Program,
+  step: number,
+  { keep, metadata }: { readonly keep: number; readonly metadata: Readonly<Record<string, string>> },
+): Promise<CheckpointFile> {
+  mkdirSync(join(runDir, folderName), { recursive: true })
+  const tensors = [...program.outputs].flatMap(([path, type]) =>
+    path.startsWith(prefix)
+      ? [{ name: path.slice(prefix.length), dtype: type.dtype === 'i32' ? ('I32' as const) : ('F32' as const), shape: [...type.shape], data: program.view(path) }]
+      : [],
+  )
+  const file = fileOf(step)
+  await writeSafetensors(join(runDir, file), tensors, { format: 'anneal', step: String(step), ...metadata })
+  for (const old of listCheckpoints(runDir).slice(0, -keep)) {
+    if (old.step < step) rmSync(join(runDir, old.file), { force: true })
+  }
+  return { step, file, bytes: statSync(join(runDir, file)).size }
+}
+
+/** Copies a checkpoint into a program: every tensor is checked for presence and size before the first one is written. */
+export async function loadCheckpoint(path: string, program: Program, into: (name: string) => string | undefined): Promise<void> {
+  const file = await openSafetensors(path)
+  try {
+    await file.verify()
+    const writes: [string, Float32Array | Int32Array][] = []
+    const wanted = new Set([...program.inputs.keys()].filter((name) => name.startsWith(prefix) || name.startsWith('params.')))
+    for (const [name, tensor] of file.tensors) {
+      const target = into(name)
+      if (target === undefined) continue
+      const type = program.inputs.get(target)
+      if (!type || type.shape.join() !== tensor.shape.join()) {
+        throw failure({
+          where: `${path}: tensor '${name}'`,
+          got: `shape [${tensor.shape.join(', ')}]`,
+          expected: type ? `[${type.shape.join(', ')}]` : 'no such tensor in this model',
+          fix: 'resume with the settings the run was started with',
+        })
+      }
+      const bytes = file.read(name)
+      writes.push([target, type.dtype === 'i32' ? new Int32Array(bytes.slice().buffer) : new Float32Array(bytes.slice().buffer)])
+      wanted.delete(target)
+    }
+    const [missing] = wanted
+    if (missing !== undefined) {
+      throw failure({
+        where: path,
+        got: `no tensor '${missing.replace(prefix, '')}'`,
+        expected: `all ${program.inputs.size} tensors of the training state`,
+        fix: 'use a checkpoint of this run',
+      })
+    }
+    for (const [target, values] of writes) program.write(target, values)
+  } finally {
+    file.close()
+  }
+}
+
+/**
+ * Loads the newest checkpoint that is intact, passing over damaged ones with a note.
+ *
+ * @returns the step it holds; 0 when the run has no checkpoint yet.
+ * @throws UserError when there are checkpoints but none can be read.
+ */
+export async function loadNewest(
+  runDir: string,
+  program: Program,
+  into: (name: string) => string | undefined,
+  note: (text: string) => void,
+): Promise<CheckpointFile | undefined> {
+  const all = listCheckpoints(runDir).toReversed()
+  let first: UserError | undefined
+  for (const checkpoint of all) {
+    try {
+      await loadCheckpoint(join(runDir, checkpoint.file), program, into)
+      return checkpoint
+    } catch (error) {
+      if (!(error instanceof UserError)) throw error
+      first ??= error
+      note(`passing over ${checkpoint.file}: ${error.message}`)
+    }
+  }
+  if (first) throw first
+  return undefined
+}

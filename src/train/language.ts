@@ -1,0 +1,287 @@
+/**
+ * The language recipe: text to tokens, a compiled step, the training loop with evaluation, checkpoints and samples,
+ * and resume. A run can be killed at any moment: points are on disk before the checkpoint that would skip them, and
+ * what a checkpoint's step still owed (evaluation, sample) is made up for on resume.
+ */
+import { join } from 'node:path'
+import { sizeOf, type Program } from '../compiler/index.ts'
+import { cacheDir } from '../compiler/runtime/cache.ts'
+import { machine } from '../compiler/runtime/machine.ts'
+import { measurePeak } from '../compiler/runtime/peak.ts'
+import { batchStarts } from '../data/order.ts'
+import { prepareTokens, type PreparedTokens } from '../data/tokens.ts'
+import { failure } from '../errors.ts'
+import { dataPath, languageConfigSchema, resolveConfig, type LanguageConfig, type LanguageOverrides } from '../models/language/config.ts'
+import type { ModelConfig } from '../models/language/model.ts'
+import { createRun, readRun, reopenRun, type RunWriter } from '../runs/index.ts'
+import { listCheckpoints, loadNewest, saveCheckpoint, type CheckpointFile } from './checkpoint.ts'
+import { Evaluator } from './evaluate.ts'
+import type { TrainObserver, TrainPlan, TrainPoint, TrainResult } from './events.ts'
+import { compileStep, initialise, specsOf } from './programs.ts'
+import { Sampler } from './sample.ts'
+
+export { sampleRun } from './sample.ts'
+
+export interface TrainOptions {
+  readonly runsDir: string
+  readonly observer?: TrainObserver
+  /** Aborting finishes the step under way, saves, and returns with status `interrupted`. */
+  readonly signal?: AbortSignal
+}
+
+/** Everything a run needs before its first step. */
+interface Prepared {
+  readonly config: LanguageConfig
+  readonly model: ModelConfig
+  readonly data: PreparedTokens
+  readonly program: Program
+  readonly plan: TrainPlan
+}
+
+/** What a run would do and cost: compiles the step, measures this machine, trains nothing. */
+export async function planLanguage(config: LanguageConfig, observer: TrainObserver = {}): Promise<TrainPlan> {
+  const { plan, program, data } = await prepare(config, observer)
+  program.close()
+  data.train.close()
+  data.validation.close()
+  return plan
+}
+
+async function prepare(config: LanguageConfig, observer: TrainObserver): Promise<Prepared> {
+  observer.phase?.('preparing data')
+  const { context } = config.model
+  const data = await prepareTokens({
+    path: dataPath(config),
+    tokenizer: config.tokenizer === 'auto' ? 'bytes' : config.tokenizer,
+    vocab: config.vocab,
+    validationFraction: 0.1,
+    cacheDir: join(cacheDir(), 'tokens'),
+    minTokens: context + 1,
+  })
+  const model: ModelConfig = { ...config.model, vocab: data.tokenizer.vocabSize }
+  observer.phase?.('compiling the training step')
+  const program = await compileStep(config, model.vocab)
+  observer.phase?.('measuring this machine')
+  const threads = config.threads || (await machine()).cores
+  const [peak, secondsPerStep] = [await measurePeak({ threads }), await timeStep(program, config, model, data)]
+  const plan: TrainPlan = {
+    parameters: specsOf(model).reduce((total, [, spec]) => total + sizeOf(spec.shape), 0),
+    tokens: config.steps * config.batch * context,
+    flops: config.steps * program.flops,
+    flopsPerStep: program.flops,
+    arenaBytes: program.memory.arenaBytes,
+    steps: config.steps,
+    peakFlops: peak.flopsF32,
+    threads,
+    etaSeconds: config.steps * secondsPerStep,
+    compileSeconds: program.compileSeconds,
+    cached: program.cached,
+    data: {
+      name: config.data,
+      trainTokens: data.train.length,
+      validationTokens: data.validation.length,
+      vocabSize: model.vocab,
+      tokenizer: data.tokenizer.kind,
+      skipped: data.skipped,
+    },
+  }
+  return { config, model, data, program, plan }
+}
+
+/** Seconds of one step, from a trial on the initial state, which is then set back. */
+async function timeStep(program: Program, config: LanguageConfig, model: ModelConfig, data: PreparedTokens): Promise<number> {
+  reset(program, model, config.seed)
+  const tokens = readBatch(config, data, 0)
+  await program.run({ tokens, seed: [config.seed] })
+  const started = performance.now()
+  await program.run({ tokens, seed: [config.seed] })
+  const seconds = (performance.now() - started) / 1000
+  reset(program, model, config.seed)
+  return seconds
+}
+
+function reset(program: Program, model: ModelConfig, seed: number): void {
+  for (const path of program.inputs.keys()) if (path.startsWith('state.')) program.view(path).fill(0)
+  initialise(program, model, seed)
+}
+
+/** Tokens of the windows of one step: [batch, context + 1], row-major. */
+function readBatch(config: LanguageConfig, data: PreparedTokens, step: number): Int32Array {
+  const { context } = config.model
+  const starts = batchStarts({ tokens: data.train.length, context, batch: config.batch, seed: config.seed, step })
+  const tokens = new Int32Array(config.batch * (context + 1))
+  starts.forEach((start, row) => data.train.copyInto(tokens, row * (context + 1), start, context + 1))
+  return tokens
+}
+
+/** Trains a new run. */
+export async function trainLanguage(config: LanguageConfig, options: TrainOptions): Promise<TrainResult> {
+  const observer = options.observer ?? {}
+  const prepared = await prepare(config, observer)
+  observer.plan?.(prepared.plan)
+  const here = await machine()
+  const writer = createRun(options.runsDir, { recipe: 'language', config, plan: prepared.plan, machine: here })
+  return loop(prepared, writer, options, { step: 0, seconds: 0, done: new Set() })
+}
+
+/** Goes on with a run from its newest intact checkpoint, exactly as if it had not stopped. */
+export async function resumeLanguage(
+  runId: string,
+  options: TrainOptions & { readonly overrides?: LanguageOverrides },
+): Promise<TrainResult> {
+  const observer = options.observer ?? {}
+  const run = readRun(options.runsDir, runId)
+  const config = withOverrides(languageConfigSchema.parse(run.meta.config), options.overrides ?? {})
+  const prepared = await prepare(config, observer)
+  requireSameData(run.meta.plan['data'], prepared.plan.data, runId)
+  observer.plan?.(prepared.plan)
+  const { program } = prepared
+  const checkpoint = await loadNewest(
+    run.dir,
+    program,
+    (name) => `state.${name}`,
+    (text) => observer.phase?.(text),
+  )
+  const step = checkpoint?.step ?? 0
+  if (step === 0) reset(program, prepared.model, config.seed)
+  const writer = reopenRun(options.runsDir, runId, { fromStep: step })
+  if (checkpoint && !run.checkpoints.some((known) => known.file === checkpoint.file)) writer.checkpoint(checkpoint)
+  const before = run.points.filter((point) => point.step <= step)
+  const at = new Set(before.filter((point) => point.step === step).flatMap((point) => Object.keys(point.metrics)))
+  const done = new Set<Duty>()
+  if (at.has('validationLoss')) done.add('evaluate')
+  if (run.samples.some((sample) => sample.step === step)) done.add('sample')
+  return loop(prepared, writer, options, { step, seconds: before.at(-1)?.seconds ?? 0, done })
+}
+
+function withOverrides(config: LanguageConfig, overrides: LanguageOverrides): LanguageConfig {
+  const merged = {
+    ...config,
+    ...overrides,
+    model: { ...config.model, ...overrides.model },
+    optim: { ...config.optim, ...overrides.optim },
+    eval: { ...config.eval, ...overrides.eval },
+    save: { ...config.save, ...overrides.save },
+    sample: { ...config.sample, ...overrides.sample },
+  }
+  return resolveConfig(merged)
+}
+
+function requireSameData(recorded: unknown, now: TrainPlan['data'], runId: string): void {
+  const then = recorded as Partial<TrainPlan['data']> | undefined
+  const differs = then?.trainTokens !== now.trainTokens || then.vocabSize !== now.vocabSize
+  if (then && differs) {
+    throw failure({
+      where: `resume ${runId}`,
+      got: `data of ${now.trainTokens} tokens, vocabulary ${now.vocabSize}`,
+      expected: `the data it was started with: ${then.trainTokens} tokens, vocabulary ${then.vocabSize}`,
+      fix: 'restore the text, or start a new run with anneal train',
+    })
+  }
+}
+
+type Duty = 'evaluate' | 'sample'
+
+interface Start {
+  readonly step: number
+  /** Seconds spent by earlier segments. */
+  readonly seconds: number
+  /** What was already done at this step. */
+  readonly done: ReadonlySet<Duty>
+}
+
+async function loop(prepared: Prepared, writer: RunWriter, options: TrainOptions, start: Start): Promise<TrainResult> {
+  const { config, model, data, program } = prepared
+  const observer = options.observer ?? {}
+  const began = performance.now()
+  const tokensPerStep = config.batch * config.model.context
+  const evaluator = new Evaluator(config, model, data)
+  const sampler = new Sampler(model, data.tokenizer, config.threads)
+  let step = start.step
+  let validationLoss: number | null = null
+  let sample: string | null = null
+  const pointAt = (metrics: Record<string, number>): TrainPoint => ({
+    step,
+    tokens: step * tokensPerStep,
+    seconds: start.seconds + (performance.now() - began) / 1000,
+    flops: step * program.flops,
+    metrics,
+  })
+  const due = (every: number): boolean => step === config.steps || (every > 0 && step % every === 0)
+  const save = async (): Promise<void> => {
+    writer.flush({ sync: true })
+    const metadata = { run: writer.id, config: JSON.stringify(config), tokenizer: JSON.stringify(data.tokenizer) }
+    const saved: CheckpointFile = await saveCheckpoint(writer.dir, program, step, { keep: config.save.keep, metadata })
+    writer.checkpoint(saved)
+    observer.checkpoint?.(saved)
+  }
+  const evaluate = async (): Promise<void> => {
+    observer.phase?.('evaluating')
+    validationLoss = await evaluator.run(program)
+    const point = pointAt({ validationLoss })
+    writer.point(point)
+    observer.evaluation?.(point)
+  }
+  const writeSample = async (): Promise<void> => {
+    observer.phase?.('sampling')
+    const { prompt, tokens, temperature } = config.sample
+    const { text } = await sampler.run(program, 'state.params.', { prompt, tokens, temperature, topK: 0, seed: config.seed })
+    sample = text
+    writer.sample({ step, prompt, text })
+    observer.sample?.({ step, prompt, text })
+  }
+  const duties = async (done: ReadonlySet<Duty>): Promise<void> => {
+    if (due(config.eval.every) && !done.has('evaluate')) await evaluate()
+    if (due(config.sample.every) && !done.has('sample')) await writeSample()
+  }
+  try {
+    if (step > 0) await duties(start.done)
+    while (step < config.steps) {
+      if (options.signal?.aborted) {
+        if (listCheckpoints(writer.dir).at(-1)?.step !== step) await save()
+        writer.close('interrupted', { step })
+        return result('interrupted')
+      }
+      await program.run({ tokens: readBatch(config, data, step), seed: [config.seed] })
+      step++
+      const point = pointAt({ loss: scalarOf(program, 'loss'), gradNorm: scalarOf(program, 'gradNorm'), lr: scalarOf(program, 'lr') })
+      requireFinite(point, writer)
+      writer.point(point)
+      observer.point?.(point)
+      // Saved before anything that could fail for want of memory.
+      if (due(config.save.every)) await save()
+      await duties(new Set())
+    }
+    writer.close('finished', { step })
+    return result('finished')
+  } catch (error) {
+    writer.close('failed', { step, reason: (error as Error).message })
+    throw error
+  } finally {
+    evaluator.close()
+    sampler.close()
+    program.close()
+    data.train.close()
+    data.validation.close()
+  }
+
+  function result(status: TrainResult['status']): TrainResult {
+    const { seconds, flops } = pointAt({})
+    return { runId: writer.id, runDir: writer.dir, status, step, validationLoss, flops, seconds, sample }
+  }
+}
+
+const scalarOf = (program: Program, path: string): number => program.view(path)[0]!
+
+function requireFinite(point: TrainPoint, writer: RunWriter): void {
+  const bad = Object.entries(point.metrics).find(([, value]) => !Number.isFinite(value))
+  if (!bad) return
+  const last = listCheckpoints(writer.dir).at(-1)
+  throw failure({
+    where: `step ${point.step}`,
+    got: `${bad[0]} = ${bad[1]}`,
+    expected: 'a finite number; the training diverged',
+    fix: `lower optim.lr or set optim.clip=1${last ? `; the checkpoint of step ${last.step} is intact` : ''}`,
+  })
+}
+
