@@ -19,7 +19,7 @@ import { basename, dirname } from 'node:path'
 import { didYouMean, failure } from '../errors.ts'
 import type { UserError } from '../errors.ts'
 
-/** One system call moves at most this much: Linux caps a write just under 2 GiB and Node's length is 32-bit. */
+/** One call handles at most this much: system calls, hashes and checksums stop at 2 GiB, and tensors do not. */
 const CHUNK_BYTES = 64 * 2 ** 20
 
 /** A file being written: bytes go to its end, or over earlier ones (a header known only afterwards). */
@@ -82,6 +82,13 @@ export function readFully(fd: number, target: Uint8Array, position: number): num
   return done
 }
 
+/** The bytes of any array, in pieces that one call can handle. */
+export function* chunks(view: NodeJS.ArrayBufferView): Generator<Uint8Array> {
+  for (let at = 0; at < view.byteLength; at += CHUNK_BYTES) {
+    yield new Uint8Array(view.buffer, view.byteOffset + at, Math.min(CHUNK_BYTES, view.byteLength - at))
+  }
+}
+
 function writeFully(fd: number, bytes: NodeJS.ArrayBufferView, position: number | null): void {
   const raw = new Uint8Array(bytes.buffer, bytes.byteOffset, bytes.byteLength)
   for (let done = 0; done < raw.length;) {
@@ -129,6 +136,12 @@ export function explainRead(error: unknown, path: string): unknown {
     expected: 'a readable file or folder',
     fix: 'check the disk and the path, then run again',
   })
+}
+
+/** What JSON.parse had to say, on one line: it quotes the text, line breaks and all. */
+export function jsonProblem(error: unknown): string {
+  const message = error instanceof Error ? error.message : String(error)
+  return message.replace(/[\s\p{Cc}]+/gu, ' ').slice(0, 100)
 }
 
 /** The error for a path that is not there, naming the nearest sibling that is. */

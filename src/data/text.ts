@@ -9,7 +9,7 @@ import type { Dirent } from 'node:fs'
 import { readFile, readdir, stat } from 'node:fs/promises'
 import { basename, join } from 'node:path'
 import { UserError, failure } from '../errors.ts'
-import { explainRead } from './files.ts'
+import { explainRead, jsonProblem } from './files.ts'
 
 export interface Document {
   /** The path below the folder given, with `/`; `file.jsonl:12` for a line. */
@@ -169,10 +169,7 @@ function parseLines(bytes: Uint8Array, path: string, name: string): readonly Doc
 }
 
 /** The text of one line, undefined for a blank one. */
-function lineText(
-  bytes: Uint8Array,
-  decoder: TextDecoder,
-): string | undefined | { readonly problem: string } {
+function lineText(bytes: Uint8Array): string | undefined | { readonly problem: string } {
   let value: unknown
   try {
     const source = strictUtf8.decode(bytes).trim()
@@ -180,7 +177,8 @@ function lineText(
     value = JSON.parse(source)
   } catch (error) {
     return {
-      problem: error instanceof SyntaxError ? `no valid JSON (${error.message})` : 'bytes that are not UTF-8',
+      problem:
+        error instanceof SyntaxError ? `no valid JSON (${jsonProblem(error)})` : 'bytes that are not UTF-8',
     }
   }
   if (typeof value !== 'object' || value === null || Array.isArray(value))

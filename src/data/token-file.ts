@@ -11,7 +11,7 @@ import { createHash } from 'node:crypto'
 import { crc32 } from 'node:zlib'
 import { InternalError, failure } from '../errors.ts'
 import type { UserError } from '../errors.ts'
-import { writeAtomically } from './files.ts'
+import { chunks, writeAtomically } from './files.ts'
 import { mapFile } from './mapped-file.ts'
 import type { Tokenizer } from './tokenizers/tokenizer.ts'
 
@@ -63,7 +63,7 @@ export function writeTokens(
     let checksum = 0
     for (const chunk of chunks) {
       const ids = Ids.from(chunk)
-      checksum = crc32(bytesOf(ids), checksum)
+      checksum = crcOf(ids, checksum)
       file.append(ids)
       count += ids.length
     }
@@ -109,7 +109,7 @@ export function openTokens(path: string): TokenFile {
         target.set(opened().subarray(start, start + count), targetOffset)
       },
       verify() {
-        const actual = crc32(bytesOf(opened()))
+        const actual = crcOf(opened())
         if (actual === checksum) return
         throw damaged(path, `ids with checksum ${actual.toString(16)}`, checksum.toString(16))
       },
@@ -151,8 +151,11 @@ function readHeader(bytes: Uint8Array, path: string): Header {
   return { idBytes, tokenizerHash: header.toString('hex', 24, 56), checksum: header.readUInt32LE(56) }
 }
 
-function bytesOf(view: NodeJS.ArrayBufferView): Uint8Array {
-  return new Uint8Array(view.buffer, view.byteOffset, view.byteLength)
+/** CRC-32 of the bytes of an array, continued from that of what came before. */
+function crcOf(view: NodeJS.ArrayBufferView, before = 0): number {
+  let checksum = before
+  for (const part of chunks(view)) checksum = crc32(part, checksum)
+  return checksum
 }
 
 function damaged(path: string, got: string, expected: string): UserError {

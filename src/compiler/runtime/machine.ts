@@ -1,15 +1,22 @@
-/** What the emitted code may use on this machine, from the compiler's own `-march=native` macros; kept in the cache. */
+/**
+ * What the emitted code may use on this machine. The compiler's own `-march=native` macros are the only list that is
+ * right for the pair of both (an old compiler cannot emit what a new processor has); kept in the cache.
+ */
 import { execFile } from 'node:child_process'
 import { createHash } from 'node:crypto'
-import { existsSync, readFileSync, writeFileSync } from 'node:fs'
+import { readFileSync } from 'node:fs'
 import { availableParallelism, cpus } from 'node:os'
 import { join } from 'node:path'
 import { promisify } from 'node:util'
-import { cacheDir } from './cache.ts'
-import { findCompiler } from './toolchain.ts'
+import { failure } from '../../errors.ts'
+import { cacheDir, writeCached } from './cache.ts'
+import { findCompiler, wantedCompiler } from './compiler.ts'
+
+const run = promisify(execFile)
 
 export interface Machine {
   readonly cpuModel: string
+  /** Hardware threads this process may use: affinity and container limits are counted. */
   readonly cores: number
   /** Bytes of a vector register. */
   readonly vectorBytes: 64 | 32 | 16
@@ -29,37 +36,80 @@ const featureMacros: Readonly<Record<string, string>> = {
   __ARM_FEATURE_BF16: 'bf16',
 }
 
-/** Facts about this machine; the first call on a CPU model asks the compiler, later ones read the cache. */
+/** The flag that makes a compiler use all of this processor; Arm's is spelled differently. */
+export const nativeFlag = process.arch === 'arm64' ? '-mcpu=native' : '-march=native'
+
+/**
+ * Facts about this machine; the first call on a processor asks the compiler, later ones read the cache.
+ *
+ * @throws UserError when the compiler has to be asked and there is none.
+ */
 export async function machine(): Promise<Machine> {
-  const cpuModel = cpus()[0]?.model ?? 'unknown processor'
-  const cores = availableParallelism()
-  const identity = createHash('sha256')
-    .update(`${cpuModel}\0${process.env['CC'] ?? ''}`)
-    .digest('hex')
-    .slice(0, 16)
-  const file = join(cacheDir(), `machine-${identity}.json`)
-  let features: string[] | undefined
-  try {
-    if (existsSync(file)) features = JSON.parse(readFileSync(file, 'utf8')) as string[]
-  } catch {
-    // A torn cache entry is made again below.
-  }
-  if (features === undefined) {
-    const compiler = await findCompiler()
-    const { stdout } = await promisify(execFile)(compiler.path, [
-      '-march=native',
-      '-dM',
-      '-E',
-      '-x',
-      'c',
-      '/dev/null',
-    ])
-    features = Object.entries(featureMacros).flatMap(([macro, name]) =>
-      stdout.includes(`#define ${macro} `) ? [name] : [],
-    )
-    writeFileSync(file, JSON.stringify(features))
+  const key = hashOf([cpuFingerprint(), wantedCompiler()])
+  const path = join(cacheDir(), `machine-${key}.json`)
+  let features = storedFeatures(path)
+  if (!features) {
+    features = featuresFromMacros(await nativeMacros())
+    writeCached(path, JSON.stringify(features))
   }
   const wide = features.includes('avx512f')
   const vectorBytes = wide ? 64 : features.includes('avx2') ? 32 : 16
-  return { cpuModel, cores, vectorBytes, registers: wide || features.includes('neon') ? 32 : 16, features }
+  const registers = wide || features.includes('neon') ? 32 : 16
+  return { cpuModel: cpuModel(), cores: availableParallelism(), vectorBytes, registers, features }
+}
+
+/**
+ * Identifies the instruction set, for keys of compiled code. The model name alone is not enough: virtual machines
+ * often report a generic one and differ in which features the hypervisor lets through.
+ */
+export function cpuFingerprint(): string {
+  fingerprint ??= hashOf([process.arch, cpuModel(), linuxCpuFeatures()])
+  return fingerprint
+}
+
+let fingerprint: string | undefined
+
+/** A short hash of several texts whose boundaries count; for names of cache files. */
+export const hashOf = (parts: readonly string[]): string =>
+  createHash('sha256').update(JSON.stringify(parts)).digest('hex').slice(0, 20)
+
+const cpuModel = (): string => cpus()[0]?.model.trim() || `unknown ${process.arch} processor`
+
+function linuxCpuFeatures(): string {
+  try {
+    return /^(?:flags|Features)\s*:.*$/m.exec(readFileSync('/proc/cpuinfo', 'utf8'))?.[0] ?? ''
+  } catch {
+    return ''
+  }
+}
+
+/** A file that is missing, damaged or of another shape is simply made again. */
+function storedFeatures(path: string): readonly string[] | undefined {
+  try {
+    const stored: unknown = JSON.parse(readFileSync(path, 'utf8'))
+    return Array.isArray(stored) && stored.every((name) => typeof name === 'string') ? stored : undefined
+  } catch {
+    return undefined
+  }
+}
+
+async function nativeMacros(): Promise<string> {
+  const { path, args } = await findCompiler()
+  try {
+    return (await run(path, [...args, nativeFlag, '-dM', '-E', '-x', 'c', '/dev/null'])).stdout
+  } catch (error) {
+    throw failure({
+      where: `${path} ${nativeFlag} -dM -E`,
+      got: (error as { stderr?: string }).stderr?.trim().split('\n')[0] || String(error),
+      expected: 'a list of predefined macros',
+      fix: 'install a current gcc or clang, or name another one with CC=',
+    })
+  }
+}
+
+/** Names the instruction sets in a compiler's `-dM -E` output. */
+export function featuresFromMacros(macros: string): readonly string[] {
+  return Object.entries(featureMacros).flatMap(([macro, name]) =>
+    macros.includes(`#define ${macro} `) ? [name] : [],
+  )
 }

@@ -1,92 +1,137 @@
-/* What this machine can do: independent fused multiply-add chains on all threads, and a copy of memory beyond the caches. */
-#define _GNU_SOURCE
+// What this machine can do at best, all threads at once: f32 fused multiply-adds per second from registers alone, and
+// bytes copied per second between buffers beyond the private caches. Compiled by peak.ts with -DVECTOR_BYTES=16|32|64.
+// Every slice lasts SLICE seconds and all threads start it together; the best slice counts, since other programs on the
+// machine can only slow one down.
 #include <pthread.h>
-#include <stdint.h>
+#include <sched.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
 
-typedef float vector __attribute__((vector_size(VECTOR_BYTES)));
-#define CHAINS 12 /* more than latency times ports */
+typedef float Vector __attribute__((vector_size(VECTOR_BYTES)));
+
+enum {
+  SLICES = 9,
+  // Two FMA units of latency 4 or 5 need 8 to 10 chains; with the two operands 14 registers, fitting the 16 of AVX2.
+  CHAINS = 12,
+  ROUNDS = 4096,
+  // Source and target of one thread, beyond any private cache we know of.
+  COPY_BYTES = 16 << 20,
+  COPY_CHUNK = 1 << 20,
+};
+static const double SLICE = 0.03;
+
+typedef struct Team Team;
+// Work done in one slice of a thread, per second; `memory` is the thread's own.
+typedef double Slice(char *memory);
+
+struct Team {
+  int threads;
+  Slice *slice;
+  size_t memory;
+  atomic_int arrived;
+  atomic_int failed;
+};
+
+typedef struct {
+  Team *team;
+  double rate[SLICES];
+} Worker;
 
 static double now(void) {
   struct timespec t;
   clock_gettime(CLOCK_MONOTONIC, &t);
-  return t.tv_sec + 1e-9 * t.tv_nsec;
+  return t.tv_sec + t.tv_nsec * 1e-9;
 }
 
-typedef struct {
-  double seconds, operations;
-} Slice;
+// Waits for the whole team, the n-th time (from 1). Yields, so that more threads than cores still get on.
+static void meet(Team *team, int n) {
+  atomic_fetch_add(&team->arrived, 1);
+  while (atomic_load(&team->arrived) < n * team->threads) sched_yield();
+}
 
-static void *multiply_add(void *argument) {
-  Slice *const slice = argument;
-  vector x[CHAINS];
-  for (int i = 0; i < CHAINS; i++)
-    for (int j = 0; j < (int)(VECTOR_BYTES / 4); j++) x[i][j] = 1.0f + i + j;
-  vector a = x[0] * 0.0f + 0.999f, b = x[0] * 0.0f + 0.001f;
-  const double start = now();
-  int64_t rounds = 0;
+static double multiplyAdd(char *memory) {
+  Vector chain[CHAINS], scale, shift;
+  // Through volatile, or the compiler would do the sums itself; near 1, since subnormals would be slow.
+  volatile float one = 0.999f, small = 0.001f;
+  for (int i = 0; i < CHAINS; i++) chain[i] = (Vector){0} + one + i;
+  scale = (Vector){0} + one;
+  shift = (Vector){0} + small;
+  double start = now(), seconds;
+  long rounds = 0;
   do {
-    for (int k = 0; k < 20000; k++)
-      _Pragma("GCC unroll 12") for (int i = 0; i < CHAINS; i++) x[i] = x[i] * a + b;
-    __asm__ volatile("" : "+m"(x));
-    rounds += 20000;
-  } while (now() - start < 0.03);
-  slice->seconds = now() - start;
-  slice->operations = 2.0 * rounds * CHAINS * (VECTOR_BYTES / 4);
-  return 0;
-}
-
-/* Best of several slices, FLOP/s over all threads together. */
-double peak_flops(const int threads, const int slices) {
-  double best = 0;
-  pthread_t thread[256];
-  Slice result[256];
-  for (int s = 0; s < slices; s++) {
-    for (int i = 0; i < threads; i++) pthread_create(&thread[i], 0, multiply_add, &result[i]);
-    double rate = 0;
-    for (int i = 0; i < threads; i++) {
-      pthread_join(thread[i], 0);
-      rate += result[i].operations / result[i].seconds;
+    for (int r = 0; r < ROUNDS; r++) {
+#pragma GCC unroll 16
+      for (int i = 0; i < CHAINS; i++) chain[i] = chain[i] * scale + shift;
     }
-    if (rate > best) best = rate;
+    rounds += ROUNDS;
+    seconds = now() - start;
+  } while (seconds < SLICE);
+  Vector sum = {0};
+  for (int i = 0; i < CHAINS; i++) sum += chain[i];
+  memcpy(memory, &sum, sizeof sum);
+  return 2.0 * (VECTOR_BYTES / sizeof(float)) * CHAINS * rounds / seconds;
+}
+
+static double copy(char *memory) {
+  double start = now(), seconds, bytes = 0;
+  size_t at = 0;
+  do {
+    memcpy(memory + COPY_BYTES + at, memory + at, COPY_CHUNK);
+    at = (at + COPY_CHUNK) % COPY_BYTES;
+    bytes += COPY_CHUNK;
+    seconds = now() - start;
+  } while (seconds < SLICE);
+  return bytes / seconds;
+}
+
+static void *work(void *argument) {
+  Worker *worker = argument;
+  Team *team = worker->team;
+  char *memory = malloc(team->memory);
+  if (memory) memset(memory, 1, team->memory);
+  else atomic_store(&team->failed, 1);
+  for (int s = 0; s < SLICES; s++) {
+    meet(team, s + 1);
+    worker->rate[s] = atomic_load(&team->failed) ? 0 : team->slice(memory);
   }
-  return best;
+  free(memory);
+  return NULL;
 }
 
-typedef struct {
-  char *from, *to;
-  size_t bytes;
-} Part;
-
-static void *copy(void *argument) {
-  Part *const part = argument;
-  memcpy(part->to, part->from, part->bytes);
-  return 0;
-}
-
-/* Bytes read plus bytes written a second, best of several copies. */
-double copy_bandwidth(const int threads, const int64_t bytes, const int slices) {
-  char *const from = malloc(bytes), *const to = malloc(bytes);
-  if (!from || !to) return 0;
-  memset(from, 1, bytes);
-  memset(to, 2, bytes);
-  double best = 0;
-  pthread_t thread[256];
-  Part part[256];
-  for (int s = 0; s < slices; s++) {
-    const double start = now();
-    for (int i = 0; i < threads; i++) {
-      const size_t share = bytes / threads;
-      part[i] = (Part){from + i * share, to + i * share, share};
-      pthread_create(&thread[i], 0, copy, &part[i]);
-    }
-    for (int i = 0; i < threads; i++) pthread_join(thread[i], 0);
-    const double rate = 2.0 * bytes / (now() - start);
-    if (rate > best) best = rate;
+// The best slice's sum over all threads, or -1 when threads or memory were refused.
+static double best(int threads, Slice *slice, size_t memory) {
+  Team team = {.threads = threads, .slice = slice, .memory = memory};
+  Worker *workers = calloc(threads, sizeof *workers);
+  pthread_t *ids = calloc(threads, sizeof *ids);
+  if (!workers || !ids) {
+    free(workers);
+    free(ids);
+    return -1;
   }
-  free(from);
-  free(to);
-  return best;
+  int started = 0;
+  for (; started < threads; started++) {
+    workers[started].team = &team;
+    if (pthread_create(&ids[started], NULL, work, &workers[started])) break;
+  }
+  if (started < threads) {
+    atomic_store(&team.failed, 1);
+    // The missing members arrive at every meeting at once, and the others leave.
+    atomic_fetch_add(&team.arrived, SLICES * (threads - started));
+  }
+  for (int t = 0; t < started; t++) pthread_join(ids[t], NULL);
+  double most = -1;
+  for (int s = 0; s < SLICES && !atomic_load(&team.failed); s++) {
+    double sum = 0;
+    for (int t = 0; t < threads; t++) sum += workers[t].rate[s];
+    if (sum > most) most = sum;
+  }
+  free(workers);
+  free(ids);
+  return most;
 }
+
+double anneal_peak_flops(int threads) { return best(threads, multiplyAdd, VECTOR_BYTES); }
+
+double anneal_peak_copy(int threads) { return best(threads, copy, 2 * (size_t)COPY_BYTES); }

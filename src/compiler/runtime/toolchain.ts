@@ -1,31 +1,27 @@
 /**
- * The system's C compiler: found, asked what it is, and used to turn an emitted program into a shared library that is
- * cached by the hash of everything that decides its content. This is also the only place of the compiler that loads
- * native code.
+ * From C text to functions Node can call: an emitted program becomes a shared library, cached by the hash of everything
+ * that decides its content. This is also the only place of the compiler that loads native code.
+ * The subtle thing: never -ffast-math. It re-associates the roundings that exp and friends rest on, and once made exp
+ * 41 % wrong; the flags chosen instead keep every operation's value, except that a*b+c may round once.
  */
 import { execFile } from 'node:child_process'
-import { createHash } from 'node:crypto'
-import { existsSync, renameSync, rmSync, writeFileSync } from 'node:fs'
-import { cpus, platform } from 'node:os'
+import { existsSync, renameSync, rmSync } from 'node:fs'
 import { join } from 'node:path'
 import { promisify } from 'node:util'
 import koffi from 'koffi'
-import { failure } from '../../errors.ts'
-import { cacheDir } from './cache.ts'
+import { failure, InternalError } from '../../errors.ts'
+import { cacheDir, temporaryBeside, writeCached } from './cache.ts'
+import { findCompiler, wantedCompiler } from './compiler.ts'
+import { cpuFingerprint, hashOf, nativeFlag } from './machine.ts'
+
+export { findCompiler } from './compiler.ts'
+export type { Compiler } from './compiler.ts'
 
 const run = promisify(execFile)
 
-export interface Compiler {
-  readonly path: string
-  /** First line of `--version`. */
-  readonly version: string
-  readonly kind: 'gcc' | 'clang'
-}
-
-// -ffast-math is never used: it re-associates the roundings that exp and friends rely on and has broken them silently.
-export const baseFlags = [
+export const baseFlags: readonly string[] = [
   '-O3',
-  '-march=native',
+  nativeFlag,
   '-fno-math-errno',
   '-fno-trapping-math',
   '-ffp-contract=fast',
@@ -34,98 +30,114 @@ export const baseFlags = [
   '-fPIC',
   '-shared',
   '-pthread',
-] as const
+]
 
-let found: Promise<Compiler> | undefined
-let foundFor: string | undefined
-
-/** $CC, else cc, gcc or clang. Throws a UserError that says what to install. */
-export function findCompiler(): Promise<Compiler> {
-  const wanted = process.env['CC']
-  if (found === undefined || foundFor !== wanted) {
-    foundFor = wanted
-    found = probe(wanted)
-  }
-  return found
-}
-
-async function probe(wanted: string | undefined): Promise<Compiler> {
-  for (const path of wanted ? [wanted] : ['cc', 'gcc', 'clang']) {
-    try {
-      const { stdout } = await run(path, ['--version'])
-      const version = stdout.split('\n')[0] ?? ''
-      return { path, version, kind: /clang/i.test(stdout) ? 'clang' : 'gcc' }
-    } catch {
-      // Not here, or not a compiler: try the next name.
-    }
-  }
-  const install =
-    platform() === 'darwin'
-      ? 'xcode-select --install'
-      : 'apt-get install gcc (or dnf install gcc, apk add gcc musl-dev)'
-  throw failure({
-    where: 'C compiler',
-    got: wanted ? `CC=${wanted}, which does not answer --version` : 'none of cc, gcc, clang',
-    expected: 'a C compiler to build the training program',
-    fix: `install one: ${install}`,
-  })
-}
+// Vectors pass between our own functions only, so the note about their ABI says nothing.
+const quiet = ['-Wno-psabi', '-Wno-unused-parameter', '-Wno-unused-function', '-Wno-unknown-pragmas']
+const warnings = ['-Wall', '-Wextra', '-Werror', ...quiet]
+const sanitizers = ['-g', '-fsanitize=undefined', '-fno-sanitize-recover=undefined']
 
 export interface CompileRequest {
-  /** Short name for the files in the cache. */
+  /** Short name for the files in the cache: letters, digits, `-`, `_` and `.`. */
   readonly name: string
   readonly source: string
+  /** Further flags, after ours. */
   readonly flags?: readonly string[]
+  /** Every warning is an error; for tests of emitted code. */
+  readonly checking?: boolean
+  /**
+   * Undefined behaviour (overflow, misalignment, bad shifts and indices) ends the process with a message. The address
+   * sanitizer is not offered: it must be the first library of a process, so Node would need LD_PRELOAD.
+   */
+  readonly sanitize?: boolean
 }
 
 export interface Compiled {
+  /** Absolute path of the library; its source is beside it, ending in `.c`. */
   readonly path: string
   readonly cached: boolean
   readonly seconds: number
 }
 
-/** Compiles C text to a shared library, or returns the one made earlier from the same text, flags and machine. */
-export async function compileShared({ name, source, flags = [] }: CompileRequest): Promise<Compiled> {
+/** Compilations under way, so that two callers in this process who want one library start one compiler. */
+const underWay = new Map<string, Promise<void>>()
+
+/**
+ * Compiles C text to a shared library, or returns the one made earlier from the same text, flags and machine.
+ *
+ * @throws UserError when there is no compiler, or when it fails: its first error line and the source's path.
+ */
+export async function compileShared(request: CompileRequest): Promise<Compiled> {
   const started = performance.now()
-  const all = [...baseFlags, ...flags]
+  const { name, source, flags = [] } = request
+  if (!/^[\w.-]+$/.test(name)) throw new InternalError(`not usable as a file name: ${name}`)
+  const all = [
+    ...baseFlags,
+    ...(request.checking ? warnings : []),
+    ...(request.sanitize ? sanitizers : []),
+    ...flags,
+  ]
   // The wish is hashed, not the compiler's answer, so that a cached program loads without starting the compiler at all.
-  const identity = [
-    source,
-    all.join(' '),
-    process.env['CC'] ?? '',
-    cpus()[0]?.model ?? '',
-    process.arch,
-  ].join('\0')
-  const stem = join(cacheDir(), `${name}-${createHash('sha256').update(identity).digest('hex').slice(0, 20)}`)
+  const stem = join(cacheDir(), `${name}-${hashOf([source, ...all, wantedCompiler(), cpuFingerprint()])}`)
   const path = `${stem}.so`
-  const seconds = (): number => (performance.now() - started) / 1000
-  if (existsSync(path)) return { path, cached: true, seconds: seconds() }
+  const cached = existsSync(path)
+  if (!cached) {
+    const compilation = underWay.get(stem) ?? build(stem, source, all).finally(() => underWay.delete(stem))
+    underWay.set(stem, compilation)
+    await compilation
+  }
+  return { path, cached, seconds: (performance.now() - started) / 1000 }
+}
+
+async function build(stem: string, source: string, flags: readonly string[]): Promise<void> {
   const compiler = await findCompiler()
-  const [text, temporary] = [`${stem}.c`, `${stem}.${process.pid}.tmp`]
-  writeFileSync(text, source)
+  const [text, temporary] = [`${stem}.c`, temporaryBeside(`${stem}.so`)]
+  writeCached(text, source)
   try {
-    await run(compiler.path, [...all, '-o', temporary, text, '-lm'], { maxBuffer: 1 << 26 })
-    renameSync(temporary, path)
+    // -lm last: the linker takes from a library only what the objects before it still need.
+    const args = [...compiler.args, ...flags, '-o', temporary, text, '-lm']
+    await run(compiler.path, args, { maxBuffer: 1 << 26 })
+    renameSync(temporary, `${stem}.so`)
   } catch (error) {
-    rmSync(temporary, { force: true })
-    const output = (error as { stderr?: string }).stderr ?? String(error)
-    const first =
-      output.split('\n').find((line) => /error|fatal|cannot|not found/i.test(line)) ??
-      output.split('\n')[0] ??
-      ''
     throw failure({
       where: `C compiler ${compiler.path} (${compiler.version})`,
-      got: `a failure: ${first.trim().slice(0, 200)}`,
+      got: `a failure: ${firstError(error).slice(0, 200)}`,
       expected: `${text} to compile`,
-      fix: 'run `anneal doctor`; if the compiler itself works, please report this file',
+      fix: 'run `anneal doctor`, or try another compiler with CC=; if the compiler itself works, please report this file',
     })
+  } finally {
+    rmSync(temporary, { force: true })
   }
-  return { path, cached: false, seconds: seconds() }
+}
+
+function firstError(error: unknown): string {
+  const { stderr = '', code, message } = error as NodeJS.ErrnoException & { readonly stderr?: string }
+  const lines = stderr.split('\n').map((line) => line.trim())
+  const telling = lines.find((line) => /error|fatal|undefined reference|cannot|not found/i.test(line))
+  const silent =
+    typeof code === 'number' ? `exit code ${code} and no message` : (message.split('\n')[0] ?? '')
+  return telling ?? lines.find((line) => line !== '') ?? silent
 }
 
 export type SharedLibrary = ReturnType<typeof koffi.load>
 
-export const loadShared = (path: string): SharedLibrary => koffi.load(path)
+/**
+ * Loads a library made by `compileShared`. Each function is bound by its C prototype: `lib.func('int run(int steps)')`.
+ *
+ * @throws UserError when the file is missing or damaged.
+ */
+export function loadShared(path: string): SharedLibrary {
+  try {
+    return koffi.load(path)
+  } catch (error) {
+    throw failure({
+      where: path,
+      got: error instanceof Error ? error.message : String(error),
+      expected: 'a library compiled for this machine',
+      fix: 'delete that file and run again: it will be compiled afresh',
+    })
+  }
+}
 
 /** Native memory as an ArrayBuffer, without a copy. Valid until the native side frees it. */
 export const viewMemory = (pointer: unknown, bytes: number): ArrayBuffer => koffi.view(pointer, bytes)

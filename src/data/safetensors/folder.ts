@@ -6,7 +6,7 @@
 import { existsSync, readFileSync, readdirSync, statSync } from 'node:fs'
 import { join } from 'node:path'
 import { failure } from '../../errors.ts'
-import { explainRead } from '../files.ts'
+import { explainRead, jsonProblem } from '../files.ts'
 import { BUFFER_DIGEST, HEADER_DIGEST, damaged, duplicateKey, quote } from './format.ts'
 import type { TensorInfo } from './format.ts'
 import { openSafetensors, unknownTensor } from './reader.ts'
@@ -80,7 +80,7 @@ function readIndex(path: string): ReadonlyMap<string, string> {
   try {
     json = JSON.parse(text)
   } catch (error) {
-    throw damaged(path, `no valid JSON (${(error as Error).message.slice(0, 80)})`, 'a JSON object')
+    throw damaged(path, `no valid JSON (${jsonProblem(error)})`, 'a JSON object')
   }
   const repeated = duplicateKey(text)
   if (repeated !== undefined) throw damaged(path, `the key ${quote(repeated)} twice`, 'every name once')

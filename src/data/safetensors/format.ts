@@ -6,6 +6,7 @@
 import { createHash } from 'node:crypto'
 import { failure } from '../../errors.ts'
 import type { UserError } from '../../errors.ts'
+import { jsonProblem } from '../files.ts'
 
 /** Bytes an element, by the format's dtype names. */
 export const DTYPE_BYTES = {
@@ -86,11 +87,7 @@ export function parseHeader(raw: Uint8Array, bufferBytes: number, file: string):
   try {
     json = JSON.parse(text)
   } catch (error) {
-    throw damaged(
-      file,
-      `a header that is no JSON (${(error as Error).message.slice(0, 80)})`,
-      'a JSON object',
-    )
+    throw damaged(file, `a header that is no JSON (${jsonProblem(error)})`, 'a JSON object')
   }
   const repeated = duplicateKey(text)
   if (repeated !== undefined) throw damaged(file, `the key ${quote(repeated)} twice`, 'every name once')

@@ -5,7 +5,7 @@
  */
 import { createHash } from 'node:crypto'
 import { badUsage } from '../../errors.ts'
-import { writeAtomically } from '../files.ts'
+import { chunks, writeAtomically } from '../files.ts'
 import {
   BUFFER_DIGEST,
   DTYPE_BYTES,
@@ -45,7 +45,7 @@ export function writeSafetensors(
     (a, b) => DTYPE_BYTES[b.dtype] - DTYPE_BYTES[a.dtype] || (a.name < b.name ? -1 : 1),
   )
   const hash = createHash('sha256')
-  for (const { data } of ordered) hash.update(data)
+  for (const { data } of ordered) for (const part of chunks(data)) hash.update(part)
   const header = buildHeader(ordered, {
     ...metadata,
     [BUFFER_DIGEST]: hash.digest('hex'),

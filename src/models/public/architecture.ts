@@ -43,5 +43,9 @@ export function partsOf(path: string, type: ValueType): Part[] {
   if (type.axes[0] !== 'layers') return [{ name: path, shape: type.shape, index: 0 }]
   const [stack, rest] = [path.slice(0, path.indexOf('.')), path.slice(path.indexOf('.'))]
   const shape = type.shape.slice(1)
-  return Array.from({ length: type.shape[0]! }, (_, index) => ({ name: `${stack}.${index}${rest}`, shape, index }))
+  return Array.from({ length: type.shape[0]! }, (_, index) => ({
+    name: `${stack}.${index}${rest}`,
+    shape,
+    index,
+  }))
 }

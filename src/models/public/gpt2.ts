@@ -17,7 +17,10 @@ function weightsOf({ layers, width: embed, inner, vocab, context, tied }: Gpt2Co
     h: {
       ln_1: norm,
       attn: {
-        c_attn: { weight: weight({ layers, embed, qkv: 3 * embed }), bias: weight({ layers, qkv: 3 * embed }) },
+        c_attn: {
+          weight: weight({ layers, embed, qkv: 3 * embed }),
+          bias: weight({ layers, qkv: 3 * embed }),
+        },
         c_proj: { weight: weight({ layers, mixed: embed, embed }), bias: weight({ layers, embed }) },
       },
       ln_2: norm,
@@ -44,7 +47,8 @@ const affine = (x: Tensor, { weight: w, bias }: Affine, axis: string): Tensor =>
 function attend(config: Gpt2Config, x: Tensor, { c_attn, c_proj }: Layer['attn']): Tensor {
   const { width, heads } = config
   const qkv = affine(x, c_attn, 'embed')
-  const part = (i: number): Tensor => qkv.slice('qkv', i * width, width).split('qkv', { heads, dim: width / heads })
+  const part = (i: number): Tensor =>
+    qkv.slice('qkv', i * width, width).split('qkv', { heads, dim: width / heads })
   const mixed = attention(part(0), part(1), part(2)).merge(['heads', 'dim'], 'mixed')
   return affine(mixed, c_proj, 'mixed')
 }

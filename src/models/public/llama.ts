@@ -5,7 +5,15 @@
  *
  * Axes: batch, time, embed (width), q and kv (heads x dim of queries, of keys and values), inner (MLP), vocab.
  */
-import { attention, rmsNorm, scan, silu, type Tensor, type Tensorised, type ValueType } from '../../compiler/index.ts'
+import {
+  attention,
+  rmsNorm,
+  scan,
+  silu,
+  type Tensor,
+  type Tensorised,
+  type ValueType,
+} from '../../compiler/index.ts'
 import { ropeFrequencies, ropeTables, rotate, type RopeTables } from '../../nn/layers.ts'
 import { weight, type Architecture, type Forward, type ForwardOptions } from './architecture.ts'
 import type { LlamaConfig } from './config.ts'
@@ -16,7 +24,11 @@ type Projection = { readonly weight: ValueType; readonly bias?: ValueType }
 function weightsOf(config: LlamaConfig) {
   const { layers, width: embed, inner, vocab, heads, kvHeads, headSize, bias, tied } = config
   const [q, kv] = [heads * headSize, kvHeads * headSize]
-  const projection = (out: Record<string, number>, into: Record<string, number>, biased: boolean): Projection => ({
+  const projection = (
+    out: Record<string, number>,
+    into: Record<string, number>,
+    biased: boolean,
+  ): Projection => ({
     weight: weight({ layers, ...out, ...into }),
     ...(biased ? { bias: weight({ layers, ...out }) } : {}),
   })
@@ -51,7 +63,12 @@ function project(x: Tensor, { weight: w, bias }: Tensorised<Projection>, axis: s
   return bias ? y.add(bias) : y
 }
 
-function attend(config: LlamaConfig, x: Tensor, { q_proj, k_proj, v_proj, o_proj }: Layer['self_attn'], rope: RopeTables) {
+function attend(
+  config: LlamaConfig,
+  x: Tensor,
+  { q_proj, k_proj, v_proj, o_proj }: Layer['self_attn'],
+  rope: RopeTables,
+) {
   const { heads, kvHeads, headSize: dim } = config
   const q = project(x, q_proj, 'embed').split('q', { heads, dim })
   const k = project(x, k_proj, 'embed').split('kv', { kvHeads, dim })

@@ -4,7 +4,7 @@
  * the stacked array the program takes, so weights are held once. A tensor we have no place for is an error: leaving it
  * out would compute another model than the file's.
  */
-import { openCheckpointFolder, type SafetensorsFile } from '../../data/safetensors.ts'
+import { openCheckpointFolder, type Safetensors } from '../../data/safetensors.ts'
 import { didYouMean, failure } from '../../errors.ts'
 import { leaves, sizeOf, type ValueType } from '../../compiler/index.ts'
 import { partsOf, type Architecture, type Part } from './architecture.ts'
@@ -51,7 +51,9 @@ export function loadPublic(folder: string): LoadedModel {
     const places = placesOf(file, folder, config, architecture, types)
     const stacked = new Map([...types].map(([path, type]) => [path, new Float32Array(sizeOf(type.shape))]))
     const unstack: LoadedModel['unstack'] = (arrays) =>
-      new Map([...places].map(([name, place]) => [name, { shape: place.shape, values: slice(arrays, place) }]))
+      new Map(
+        [...places].map(([name, place]) => [name, { shape: place.shape, values: slice(arrays, place) }]),
+      )
     const parameters = unstack(stacked)
     for (const [name, { values }] of parameters) values.set(file.readF32(name))
     return { folder, config, architecture, parameters, stacked, unstack }
@@ -67,7 +69,7 @@ function slice(arrays: ReadonlyMap<string, Float32Array>, { path, shape, index }
 
 /** The place of every weight in the file, in the file's order; errors for missing, misshapen and unknown tensors. */
 function placesOf(
-  file: SafetensorsFile,
+  file: Safetensors,
   folder: string,
   config: PublicConfig,
   { prefix, notWeights }: Architecture,
@@ -100,7 +102,7 @@ function placesOf(
 
 const headName = 'lm_head.weight'
 
-function checkTensor(file: SafetensorsFile, folder: string, name: string, shape: readonly number[]): void {
+function checkTensor(file: Safetensors, folder: string, name: string, shape: readonly number[]): void {
   const found = file.tensors.get(name)
   const expected = `[${shape.join(', ')}], as config.json says`
   if (!found) {

@@ -56,7 +56,9 @@ export function publicModel(folder: string, options: PublicModelOptions = {}): P
     parameters,
     async logits(tokens) {
       const [batch, time] = checkTokens(tokens, config, 1)
-      const values = await programs.run('logits', tokens, (program) => Float32Array.from(program.view('logits')))
+      const values = await programs.run('logits', tokens, (program) =>
+        Float32Array.from(program.view('logits')),
+      )
       return { shape: [batch, time, vocab], values }
     },
     async hiddenStates(tokens) {
@@ -93,7 +95,12 @@ export function publicModel(folder: string, options: PublicModelOptions = {}): P
       return programs.run('gradients', tokens, (program) => {
         const read = (path: string): Float32Array => Float32Array.from(program.view(path))
         const stacked = new Map(loaded.stacked.keys().map((path) => [path, read(`gradients.${path}`)]))
-        const gradients = new Map(loaded.unstack(stacked).entries().map(([name, part]) => [name, part.values]))
+        const gradients = new Map(
+          loaded
+            .unstack(stacked)
+            .entries()
+            .map(([name, part]) => [name, part.values]),
+        )
         return { loss: program.view('loss')[0]!, gradients }
       })
     },
@@ -109,7 +116,11 @@ function indexOfMax(values: ArrayLike<number>): number {
 }
 
 /** @returns [batch, time] */
-function checkTokens(rows: TokenRows, { vocab, context }: PublicConfig, least: number): readonly [number, number] {
+function checkTokens(
+  rows: TokenRows,
+  { vocab, context }: PublicConfig,
+  least: number,
+): readonly [number, number] {
   const time = rows[0]?.length ?? 0
   const expected = `rows of one length, ${least} to ${context} tokens`
   if (rows.length === 0) throw usage('tokens', 'no rows', expected)
@@ -124,4 +135,9 @@ function checkTokens(rows: TokenRows, { vocab, context }: PublicConfig, least: n
 }
 
 const usage = (where: string, got: string, expected: string): UserError =>
-  badUsage({ where, got, expected, fix: 'encode the text with the tokenizer of this checkpoint, or shorten it' })
+  badUsage({
+    where,
+    got,
+    expected,
+    fix: 'encode the text with the tokenizer of this checkpoint, or shorten it',
+  })

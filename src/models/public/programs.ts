@@ -40,7 +40,10 @@ export interface Programs {
   close(): void
 }
 
-export function programsFor({ config, architecture, stacked }: LoadedModel, options: CompileOptions): Programs {
+export function programsFor(
+  { config, architecture, stacked }: LoadedModel,
+  options: CompileOptions,
+): Programs {
   const kept = new Map<Kind, { readonly size: string; readonly program: Program }>()
   let queue: Promise<unknown> = Promise.resolve()
 

@@ -102,6 +102,8 @@ const support = `
 #include <pthread.h>
 #include <stdlib.h>
 #define PRAGMA(text) _Pragma(#text)
+/* Kept apart, so that a profiler names them and the compiler never sees one huge function. */
+#define KERNEL static __attribute__((noinline)) void
 #ifdef ANNEAL_COUNT /* counting writes to memory in every iteration, which a vector loop must not */
 #define SIMD_LOOP(...)
 #else

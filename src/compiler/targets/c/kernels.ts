@@ -60,7 +60,7 @@ export class KernelLibrary {
     const name = this.#name(kind)
     const parameters = ['const int tid', ...Array.from({ length: pointers }, (_, i) => `void *p${i}`)]
     if (scratch) parameters.push('void *scratch')
-    const code = `static void ${name}(${parameters.join(', ')}) {\n${['(void)tid;', ...body].map((line) => `  ${line}`).join('\n')}\n}\n`
+    const code = `KERNEL ${name}(${parameters.join(', ')}) {\n${['(void)tid;', ...body].map((line) => `  ${line}`).join('\n')}\n}\n`
     this.#functions.set(key, { name, code })
     return name
   }

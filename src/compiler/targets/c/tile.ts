@@ -67,6 +67,8 @@ static __attribute__((noinline)) void ${tileName(tile)}(${parameters(dtype)}) {
   for (long p = 0; p < depth; p++, a += aColumn, b += bRow) {
     v${dtype} line[${vectors}];
     ${eachVector} line[j] = *(const v${dtype}u *)(b + j * LANES_${dtype});
+    ${eachVector} __builtin_prefetch(b + 24 * bRow + j * LANES_${dtype});
+    __builtin_prefetch(a + 24 * aColumn);
     ${eachRow} ${eachVector} sum[i][j] += a[i * aRow] * line[j];
   }
   ${eachRow} {

@@ -1,0 +1,326 @@
+/**
+ * The composite suite. A composite's body, run in float64, is its meaning; everything else about it is compared with
+ * that: the C program (a kernel of its own where the target claims the name, the inlined body elsewhere), the gradient
+ * (its own where it has one), and the FLOPs it declares against those a checking build counts.
+ */
+import assert from 'node:assert/strict'
+import { before, test } from 'node:test'
+import { UserError } from '../../errors.ts'
+import { valueType, type DType, type ValueType } from '../graph/types.ts'
+import { claimed } from '../targets/c/kernels.ts'
+import {
+  draw,
+  gradientError,
+  runCases,
+  withFloat,
+  worstError,
+  type Case,
+  type GradientCheck,
+  type Outcome,
+} from '../testing.ts'
+import { attention, visiblePairs } from './attention.ts'
+import { invoke, type Composite, type CompositeSample } from './composite.ts'
+import { crossEntropy } from './cross-entropy.ts'
+import { compositeByName, composites } from './index.ts'
+
+function caseOf(
+  composite: Composite,
+  sample: CompositeSample,
+  name: string,
+  seed: number,
+  dtype: DType,
+): Case {
+  const types = sample.inputs.map((type) => withFloat(type, dtype))
+  return {
+    name,
+    types,
+    data: types.map((type, i) => draw(type, seed * 16 + i, sample.ranges?.[i])),
+    build: (inputs) => invoke(composite, inputs, sample.options),
+  }
+}
+
+const casesOf = (composite: Composite, dtype: DType): Case[] =>
+  composite.samples().map((sample, i) => caseOf(composite, sample, `${composite.name}_${i}`, i, dtype))
+
+/** Inlined composites share one program; one with a kernel of its own has its own, so that a defect names it. */
+const groups: readonly (readonly Composite[])[] = [
+  composites.filter(({ name }) => !claimed(name)),
+  ...composites.filter(({ name }) => claimed(name)).map((composite) => [composite]),
+]
+
+const tolerance = { f64: 1e-12, f32: 3e-6 } as const
+
+/** f32 rounding grows along the quintic Newton-Schulz steps, whose coefficients reach 4.8. */
+const f32Tolerance: Readonly<Record<string, number>> = { muon: 1e-4 }
+
+for (const group of groups) {
+  const name = group.length > 1 ? 'inlined composites' : group[0]!.name
+  const cases = (dtype: DType): Case[] => group.flatMap((composite) => casesOf(composite, dtype))
+  let reference: Outcome
+  const compiled = new Map<string, Promise<Outcome>>()
+  const outcome = (dtype: 'f64' | 'f32', checking = false): Promise<Outcome> => {
+    const key = `${dtype} ${checking}`
+    const running = compiled.get(key) ?? runCases(cases(dtype), { threads: 2, checking, name: 'composites' })
+    compiled.set(key, running)
+    return running
+  }
+
+  before(async () => {
+    reference = await runCases(cases('f64'), { target: 'reference' })
+  })
+
+  for (const composite of group) {
+    for (const dtype of ['f64', 'f32'] as const) {
+      test(`${composite.name} in C equals its body, ${dtype}`, async () => {
+        const { results } = await outcome(dtype)
+        const limit = dtype === 'f32' ? (f32Tolerance[composite.name] ?? tolerance.f32) : tolerance.f64
+        for (const { name: key } of casesOf(composite, dtype)) {
+          const want = reference.results.get(key)!
+          assert.ok(want.length > 0)
+          results.get(key)!.forEach((got, i) => {
+            const error = worstError(got, want[i]!)
+            assert.ok(error <= limit, `${key}, result ${i}: error ${error}`)
+          })
+        }
+      })
+    }
+  }
+
+  test(`${name}: counted FLOPs equal the declared ones`, async () => {
+    const { program } = await outcome('f32', true)
+    assert.ok(program.flops > 0)
+    assert.equal(program.countedFlops(), program.flops)
+  })
+}
+
+/** What has a gradient: tables, targets and saved values are constants; the log-sum-exp of attention is for its backward. */
+const differentiated: Readonly<Record<string, GradientCheck>> = {
+  rope: { wrt: [0] },
+  attention: { results: [0] },
+}
+
+for (const composite of composites) {
+  composite.samples().forEach((sample, i) => {
+    test(`gradient of ${composite.name} ${JSON.stringify(sample.options ?? {})} equals differences, sample ${i}`, () => {
+      const error = gradientError(
+        caseOf(composite, sample, 'x', 50 + i, 'f64'),
+        differentiated[composite.name],
+      )
+      assert.ok(error < 1e-6, `error ${error}`)
+    })
+  })
+}
+
+test('the gradient of cross-entropy with respect to either result, alone, equals differences', () => {
+  const composite = compositeByName.get('crossEntropy')!
+  composite.samples().forEach((sample, i) => {
+    const one = caseOf(composite, sample, 'x', 70 + i, 'f64')
+    for (const result of [0, 1]) assert.ok(gradientError(one, { results: [result] }) < 1e-6)
+  })
+})
+
+test('a composite can be differentiated twice where its gradient is primitives', () => {
+  for (const name of ['gelu', 'silu', 'layerNorm', 'rmsNorm', 'crossEntropy']) {
+    const composite = compositeByName.get(name)!
+    const error = gradientError(caseOf(composite, composite.samples()[0]!, 'x', 90, 'f64'), { order: 2 })
+    assert.ok(error < 1e-6, `${name}: error ${error}`)
+  }
+})
+
+test('names are unique, and every composite says what it is and has samples', () => {
+  assert.equal(compositeByName.size, composites.length)
+  for (const { name, doc, samples } of composites) assert.ok(doc.length > 0 && samples().length > 0, name)
+})
+
+// Meaning, against formulas written out here: a wrong body would otherwise agree with itself.
+
+const f64 = (...shape: number[]): ValueType => valueType('f64', shape)
+
+/** Runs one composite on given values in the reference. */
+async function run(
+  name: string,
+  inputs: readonly (readonly [ValueType, readonly number[]])[],
+  options = {},
+): Promise<number[][]> {
+  const only: Case = {
+    name,
+    types: inputs.map(([type]) => type),
+    data: inputs.map(([, values]) => Float64Array.from(values)),
+    build: (xs) => invoke(compositeByName.get(name)!, xs, options),
+  }
+  const { results } = await runCases([only], { target: 'reference' })
+  return results.get(name)!.map((values) => Array.from(values))
+}
+
+const close = (got: readonly number[], want: readonly number[], limit = 1e-12): void => {
+  const error = worstError(got, want)
+  assert.ok(error <= limit, `got ${got.join(', ')}; expected ${want.join(', ')}`)
+}
+
+test('layer norm and RMS norm normalise', async () => {
+  const [layer] = await run(
+    'layerNorm',
+    [
+      [f64(1, 4), [1, 2, 3, 6]],
+      [f64(4), [1, 1, 1, 2]],
+      [f64(4), [0, 0, 0, 1]],
+    ],
+    { eps: 0 },
+  )
+  close(
+    layer!,
+    [-2, -1, 0, 6].map((x, i) => x / Math.sqrt(3.5) + (i === 3 ? 1 : 0)),
+  )
+  const [rms] = await run('rmsNorm', [[f64(1, 4), [1, 1, 5, 3]]], { eps: 0 })
+  close(
+    rms!,
+    [1, 1, 5, 3].map((x) => x / 3),
+  )
+})
+
+test('gelu and silu at known points', async () => {
+  const [exact] = await run('gelu', [[f64(3), [-1, 0, 2]]], { form: 'erf' })
+  close(exact!, [-0.15865525393145707, 0, 1.9544997361036416], 1e-12)
+  const [tanh] = await run('gelu', [[f64(3), [-1, 0, 2]]], { form: 'tanh' })
+  close(tanh!, [-0.15880800939172324, 0, 1.954597694087775], 1e-12)
+  const [silu] = await run('silu', [[f64(2), [0, 3]]])
+  close(silu!, [0, 3 / (1 + Math.exp(-3))])
+})
+
+test('cross-entropy is -log softmax at the target, also for large logits', async () => {
+  const [loss, logSum] = await run('crossEntropy', [
+    [f64(2, 3), [1, 2, 3, 1000, 0, 999]],
+    [valueType('i32', [2]), [2, 0]],
+  ])
+  const first = Math.log(Math.exp(1) + Math.exp(2) + Math.exp(3))
+  close(loss!, [first - 3, Math.log(1 + Math.exp(-1))])
+  close(logSum!, [first, 1000 + Math.log(1 + Math.exp(-1))])
+})
+
+test('rope turns each pair by its angle and undoes it by the opposite one', async () => {
+  const [c, s] = [Math.cos(0.3), Math.sin(0.3)]
+  const [turned] = await run('rope', [
+    [f64(1, 1, 1, 2), [2, 5]],
+    [f64(1, 1), [c]],
+    [f64(1, 1), [s]],
+  ])
+  close(turned!, [2 * c - 5 * s, 5 * c + 2 * s])
+})
+
+test('adamw follows the paper', async () => {
+  const scalar = (value: number): [ValueType, number[]] => [f64(), [value]]
+  const one = (value: number): [ValueType, number[]] => [f64(1), [value]]
+  const options = { beta1: 0.9, beta2: 0.99, eps: 1e-8, weightDecay: 0.1 }
+  const [parameter, m, v] = await run(
+    'adamw',
+    [
+      one(2),
+      one(0.5),
+      one(0.1),
+      one(0.2),
+      scalar(0.01),
+      scalar(1 / (1 - 0.9 ** 3)),
+      scalar(1 / (1 - 0.99 ** 3)),
+    ],
+    options,
+  )
+  const [nextM, nextV] = [0.9 * 0.1 + 0.1 * 0.5, 0.99 * 0.2 + 0.01 * 0.25]
+  const step = nextM / (1 - 0.9 ** 3) / (Math.sqrt(nextV / (1 - 0.99 ** 3)) + 1e-8)
+  close(m!, [nextM])
+  close(v!, [nextV])
+  close(parameter!, [2 - 0.01 * 0.1 * 2 - 0.01 * step])
+})
+
+test('muon makes the update nearly orthogonal', async () => {
+  const [rows, columns] = [3, 5]
+  const zero = Array.from({ length: 15 }, () => 0)
+  const gradient = Array.from(draw(f64(rows, columns), 4))
+  const [update] = await run(
+    'muon',
+    [
+      [f64(rows, columns), zero],
+      [f64(rows, columns), gradient],
+      [f64(rows, columns), zero],
+      [f64(), [-1]],
+    ],
+    { momentum: 0.95, weightDecay: 0 },
+  )
+  // The Gram matrix of the rows is near one: Newton-Schulz with these coefficients stops within about 0.3 of it.
+  for (let i = 0; i < rows; i++) {
+    for (let j = 0; j < rows; j++) {
+      let product = 0
+      for (let k = 0; k < columns; k++) product += update![i * columns + k]! * update![j * columns + k]!
+      assert.ok(Math.abs(product - (i === j ? 1 : 0)) < 0.5, `gram[${i}, ${j}] = ${product}`)
+    }
+  }
+})
+
+/** Attention one query at a time, as the paper writes it. */
+function plainAttention(
+  [q, k, v]: readonly Float64Array[],
+  [batch, queries, heads, dim]: readonly number[],
+  [, keys, kvHeads]: readonly number[],
+  { causal, window, scale }: { causal: boolean; window: number; scale: number },
+): number[] {
+  const out: number[] = []
+  for (let b = 0; b < batch!; b++) {
+    for (let t = 0; t < queries!; t++) {
+      for (let h = 0; h < heads!; h++) {
+        const group = Math.floor(h / (heads! / kvHeads!))
+        const position = t + keys! - queries!
+        const at = (x: Float64Array, s: number, d: number): number =>
+          x[((b * keys! + s) * kvHeads! + group) * dim! + d]!
+        const weights = Array.from({ length: keys! }, (_, s) => {
+          if ((causal && s > position) || (window > 0 && s <= position - window)) return 0
+          let score = 0
+          for (let d = 0; d < dim!; d++)
+            score += q![((b * queries! + t) * heads! + h) * dim! + d]! * at(k!, s, d)
+          return Math.exp(score * scale)
+        })
+        const total = weights.reduce((x, y) => x + y)
+        for (let d = 0; d < dim!; d++)
+          out.push(weights.reduce((sum, w, s) => sum + (w / total) * at(v!, s, d), 0))
+      }
+    }
+  }
+  return out
+}
+
+test('attention equals the formula, one query at a time', async () => {
+  const composite = compositeByName.get('attention')!
+  const cases = casesOf(composite, 'f64')
+  const { results } = await runCases(cases, { target: 'reference' })
+  composite.samples().forEach(({ inputs, options }, i) => {
+    const { data, name } = cases[i]!
+    const want = plainAttention(
+      data,
+      inputs[0]!.shape,
+      inputs[1]!.shape,
+      options as { causal: boolean; window: number; scale: number },
+    )
+    close(Array.from(results.get(name)![0]!), want)
+  })
+})
+
+test('visible pairs are those of the mask', () => {
+  assert.equal(visiblePairs(4, 4, true, 0), 10)
+  assert.equal(visiblePairs(4, 4, false, 0), 16)
+  assert.equal(visiblePairs(2, 5, true, 0), 9)
+  assert.equal(visiblePairs(5, 5, true, 2), 9)
+})
+
+test('mistakes in calls are found while tracing', async () => {
+  const bad = (build: Case['build'], ...types: ValueType[]): Promise<unknown> =>
+    runCases([{ name: 'bad', types, data: types.map((type) => draw(type, 1)), build }], {
+      target: 'reference',
+    })
+  const q = f64(1, 3, 2, 4)
+  await assert.rejects(
+    bad(([x, y]) => [attention(x!, y!, y!)], q, f64(1, 3, 2, 5)),
+    UserError,
+  )
+  await assert.rejects(
+    bad(([x, y]) => [crossEntropy(x!, y!)], f64(4, 7), valueType('i32', [5])),
+    UserError,
+  )
+})
