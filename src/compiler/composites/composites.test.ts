@@ -135,6 +135,8 @@ test('names are unique, and every composite says what it is and has samples', ()
 // Meaning, against formulas written out here: a wrong body would otherwise agree with itself.
 
 const f64 = (...shape: number[]): ValueType => valueType('f64', shape)
+const scalar = (value: number): [ValueType, number[]] => [f64(), [value]]
+const one = (value: number): [ValueType, number[]] => [f64(1), [value]]
 
 /** Runs one composite on given values in the reference. */
 async function run(
@@ -208,8 +210,6 @@ test('rope turns each pair by its angle and undoes it by the opposite one', asyn
 })
 
 test('adamw follows the paper', async () => {
-  const scalar = (value: number): [ValueType, number[]] => [f64(), [value]]
-  const one = (value: number): [ValueType, number[]] => [f64(1), [value]]
   const options = { beta1: 0.9, beta2: 0.99, eps: 1e-8, weightDecay: 0.1 }
   const [parameter, m, v] = await run(
     'adamw',
@@ -245,12 +245,14 @@ test('muon makes the update nearly orthogonal', async () => {
     ],
     { momentum: 0.95, weightDecay: 0 },
   )
-  // The Gram matrix of the rows is near one: Newton-Schulz with these coefficients stops within about 0.3 of it.
+  // These coefficients bring singular values to between 0.68 and 1.13, and not to 1: their squares are the eigenvalues of
+  // the Gram matrix of the rows, and bound its diagonal.
   for (let i = 0; i < rows; i++) {
     for (let j = 0; j < rows; j++) {
       let product = 0
       for (let k = 0; k < columns; k++) product += update![i * columns + k]! * update![j * columns + k]!
-      assert.ok(Math.abs(product - (i === j ? 1 : 0)) < 0.5, `gram[${i}, ${j}] = ${product}`)
+      if (i === j) assert.ok(product > 0.45 && product < 1.3, `row ${i} has squared length ${product}`)
+      else assert.ok(Math.abs(product) < 0.42, `rows ${i} and ${j} have product ${product}`)
     }
   }
 })
@@ -309,11 +311,12 @@ test('visible pairs are those of the mask', () => {
   assert.equal(visiblePairs(5, 5, true, 2), 9)
 })
 
+const bad = (build: Case['build'], ...types: ValueType[]): Promise<unknown> =>
+  runCases([{ name: 'bad', types, data: types.map((type) => draw(type, 1)), build }], {
+    target: 'reference',
+  })
+
 test('mistakes in calls are found while tracing', async () => {
-  const bad = (build: Case['build'], ...types: ValueType[]): Promise<unknown> =>
-    runCases([{ name: 'bad', types, data: types.map((type) => draw(type, 1)), build }], {
-      target: 'reference',
-    })
   const q = f64(1, 3, 2, 4)
   await assert.rejects(
     bad(([x, y]) => [attention(x!, y!, y!)], q, f64(1, 3, 2, 5)),

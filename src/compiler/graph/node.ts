@@ -115,12 +115,10 @@ export class Graph {
   }
 }
 
+/** Bodies count by identity; everything else is JSON (numbers that JSON cannot hold travel as text, see `constant`). */
 function attrKey(attrs: Attrs): string {
-  return JSON.stringify(attrs, (_, value: unknown) => {
-    if (value instanceof Func) return `@${value.id}`
-    if (typeof value === 'number' && !Number.isFinite(value)) return `#${value}`
-    return Object.is(value, -0) ? '#-0' : value
-  })
+  const { body } = attrs
+  return JSON.stringify(body instanceof Func ? { ...attrs, body: `@${body.id}` } : attrs)
 }
 
 function captureOrigin(): Error {

@@ -54,6 +54,9 @@ export function formatType(type: ValueType): string {
 export const sameShape = (a: readonly number[], b: readonly number[]): boolean =>
   a.length === b.length && a.every((extent, i) => extent === b[i])
 
+export const sameType = (a: ValueType, b: ValueType): boolean =>
+  a.dtype === b.dtype && sameShape(a.shape, b.shape) && a.axes.every((name, i) => name === b.axes[i])
+
 /** A shape, dtype or axis mistake found while tracing. */
 export function typeError(op: string, got: string, expected: string, fix: string): UserError {
   return failure({ where: op, got, expected, fix })

@@ -30,9 +30,9 @@ export const dotOp: Op = {
   kind: 'product',
   infer([a, b], attrs) {
     const { aBatch, bBatch, aContract, bContract } = attrs as unknown as DotAxes
-    const shown = `${formatType(a!)} and ${formatType(b!)}`
+    const shown = (): string => `${formatType(a!)} and ${formatType(b!)}`
     if (a!.dtype !== b!.dtype || !isFloat(a!.dtype)) {
-      throw typeError('dot', shown, 'two operands of one float type', 'cast one side')
+      throw typeError('dot', shown(), 'two operands of one float type', 'cast one side')
     }
     const pairs = [
       ...aBatch.map((axis, i) => [axis, bBatch[i]!] as const),
@@ -40,11 +40,11 @@ export const dotOp: Op = {
     ]
     for (const [i, j] of pairs) {
       if (a!.shape[i] !== b!.shape[j]) {
-        throw typeError('dot', shown, `axis ${i} of a and axis ${j} of b to have one extent`, 'check the contracted axes')
+        throw typeError('dot', shown(), `axis ${i} of a and axis ${j} of b to have one extent`, 'check the contracted axes')
       }
       const [x, y] = [a!.axes[i], b!.axes[j]]
       if (x !== null && y !== null && x !== y) {
-        throw typeError('dot', shown, `paired axes to carry one name, not '${x}' and '${y}'`, 'rename one side')
+        throw typeError('dot', shown(), `paired axes to carry one name, not '${x}' and '${y}'`, 'rename one side')
       }
     }
     const pick = (type: ValueType, axes: readonly number[]): [number[], (string | null)[]] => [

@@ -45,18 +45,18 @@ export function elementwise(spec: ElementwiseSpec): Op {
     infer(inputs) {
       const values = inputs.slice(valuesFrom)
       const first = values[0]!
-      const shown = inputs.map(formatType).join(', ')
+      const shown = (): string => inputs.map(formatType).join(', ')
       if (inputs.length !== spec.arity) {
         throw typeError(spec.name, `${inputs.length} inputs`, `${spec.arity}`, 'check the call')
       }
       if (inputs.some((input) => !sameShape(input.shape, first.shape))) {
-        throw typeError(spec.name, shown, 'equal shapes', 'broadcast or reshape one side')
+        throw typeError(spec.name, shown(), 'equal shapes', 'broadcast or reshape one side')
       }
       if (values.some((input) => input.dtype !== first.dtype)) {
-        throw typeError(spec.name, shown, 'one element type', 'cast one side')
+        throw typeError(spec.name, shown(), 'one element type', 'cast one side')
       }
       if (!accepts[spec.accepts](first.dtype)) {
-        throw typeError(spec.name, shown, `${spec.accepts} elements`, 'cast the input')
+        throw typeError(spec.name, shown(), `${spec.accepts} elements`, 'cast the input')
       }
       const axes = inputs.reduce((a, b) => valueType(a.dtype, a.shape, mergeAxes(spec.name, a, b))).axes
       return [valueType(spec.result ?? first.dtype, first.shape, axes)]

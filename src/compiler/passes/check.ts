@@ -4,7 +4,7 @@
  */
 import { InternalError } from '../../errors.ts'
 import { bodyOf, describe, reachable, type Func, type Node } from '../graph/node.ts'
-import { formatType } from '../graph/types.ts'
+import { formatType, sameType } from '../graph/types.ts'
 import { ops } from '../ops/index.ts'
 
 const known = new Set(ops)
@@ -25,7 +25,7 @@ export function check(func: Func, pass: string, legality: Legality = { gone: [] 
     if (node.op.name === 'input' && !params.has(node)) fail(node, `'${String(node.attrs['name'])}' is no parameter of this function`)
     if (node.inputs.some((x) => x.id >= node.id)) fail(node, 'uses a later node')
     const inferred = node.op.infer(node.inputs.map((x) => x.types[0]!), node.attrs, node.inputs)
-    if (inferred.map(formatType).join() !== node.types.map(formatType).join()) {
+    if (inferred.length !== node.types.length || !inferred.every((type, i) => sameType(type, node.types[i]!))) {
       fail(node, `inferred ${inferred.map(formatType).join()}`)
     }
     const body = bodyOf(node)

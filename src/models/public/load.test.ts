@@ -13,6 +13,8 @@ import { fixture } from './testing.ts'
 const root = mkdtempSync(join(tmpdir(), 'anneal-public-'))
 after(() => rmSync(root, { recursive: true }))
 
+const ones = (size: number): Float32Array => new Float32Array(size).fill(1)
+
 /** A copy of a fixture that a test may change. */
 function copyOf(name: string): string {
   const folder = mkdtempSync(join(root, `${name}-`))
@@ -87,6 +89,34 @@ test('a tied head that was saved all the same is left out; an untied one is used
   editConfig(tied, { tie_word_embeddings: false })
   const untied = publicModel(tied, { target: 'reference' })
   assert.deepEqual((await untied.logits([[1]])).values, new Float32Array(96))
+})
+
+const logits = async (folder: string): Promise<Float32Array> =>
+  (await publicModel(folder, { target: 'reference' }).logits([[3, 17, 5]])).values
+
+test('optional biases on every projection: zeros change nothing, others do', async () => {
+  const folder = copyOf('smollm2-tiny')
+  const rows = { q: 36, k: 12, v: 12, o: 36, gate: 64, up: 64, down: 36 }
+  const biases = [0, 1].flatMap((layer) =>
+    Object.entries(rows).map(([name, size]) => {
+      const group = size === 64 || name === 'down' ? 'mlp' : 'self_attn'
+      return zeros(`model.layers.${layer}.${group}.${name}_proj.bias`, size)
+    }),
+  )
+  editConfig(folder, { attention_bias: true, mlp_bias: true })
+  editWeights(folder, (tensors) => [...tensors, ...biases])
+  let before = await logits(fixture('smollm2-tiny'))
+  assert.deepEqual(await logits(folder), before)
+  for (const bias of biases) {
+    editWeights(folder, (tensors) =>
+      tensors.map((tensor) =>
+        tensor.name === bias.name ? { ...tensor, data: ones(tensor.shape[0]!) } : tensor,
+      ),
+    )
+    const now = await logits(folder)
+    assert.notDeepEqual(now, before, bias.name)
+    before = now
+  }
 })
 
 test('missing tensor', () => {

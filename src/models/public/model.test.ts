@@ -3,12 +3,13 @@ import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { UserError } from '../../errors.ts'
 import { publicModel } from './model.ts'
-import { checkpoints, fixture, referenceOf, reproduces } from './testing.ts'
+import { checkpoints, fixture, referenceOf, reproduces, reproducesHiddenStates } from './testing.ts'
 
 const target = 'reference'
 
 for (const name of Object.keys(checkpoints)) {
   test(`${name}: the reference target reproduces transformers`, () => reproduces(name, { target }))
+  test(`${name}: so do the hidden states`, () => reproducesHiddenStates(name, { target }))
 }
 
 test('rows of a batch do not see each other, and calls made at once do not mix', async () => {

@@ -14,7 +14,6 @@ export const fixture = (name: string): string =>
 /** What transformers computed for one checkpoint. */
 interface Reference {
   readonly input_ids: readonly number[]
-  readonly logits_shape: readonly number[]
   readonly logits: readonly number[]
   readonly loss: number
   /** Last position only: the embedding, then each block's result, the last one after the final norm. */
@@ -37,22 +36,17 @@ export const checkpoints: Readonly<Record<string, number>> = {
   'qwen2-tiny': 1e-5,
 }
 
-/** Checks logits, hidden states, greedy tokens, loss and every gradient norm of a checkpoint. */
+/** Checks logits, greedy tokens, loss and every gradient norm of a checkpoint. */
 export async function reproduces(name: string, options: PublicModelOptions): Promise<void> {
   const want = referenceOf(name)
   const model = publicModel(fixture(name), options)
   try {
-    const logits = await model.logits([want.input_ids])
-    assert.deepEqual(logits.shape, want.logits_shape)
-    near(logits.values, want.logits, 2e-4, 'logits')
-
-    const hidden = await model.hiddenStates([want.input_ids])
-    const [states, , time, width] = hidden.shape as [number, number, number, number]
-    assert.equal(states, want.hidden_last_row_per_layer.length)
-    want.hidden_last_row_per_layer.forEach((row, i) => {
-      const end = (i + 1) * time * width
-      near(hidden.values.subarray(end - width, end), row, 2e-4, `hidden state ${i}`)
-    })
+    // Zeros after the text must change nothing before them; at this length the greedy decoder needs no other program.
+    const padded = Array.from({ length: want.greedy.length - 1 }, (_, i) => want.input_ids[i] ?? 0)
+    const { values } = await model.logits([padded])
+    near(values.subarray(0, want.logits.length), want.logits, 2e-4, 'logits')
+    const count = want.greedy.length - want.input_ids.length
+    assert.deepEqual(await model.greedy(want.input_ids, count), want.greedy)
 
     const { loss, gradients } = await model.lossAndGradients([want.input_ids])
     near([loss], [want.loss], checkpoints[name]!, 'loss')
@@ -60,11 +54,23 @@ export async function reproduces(name: string, options: PublicModelOptions): Pro
     for (const [tensor, norm] of Object.entries(want.grad_norms)) {
       near([Math.hypot(...gradients.get(tensor)!)], [norm], 1e-3 * norm, `gradient norm of ${tensor}`)
     }
+  } finally {
+    model.close()
+  }
+}
 
-    assert.deepEqual(
-      await model.greedy(want.input_ids, want.greedy.length - want.input_ids.length),
-      want.greedy,
-    )
+/** Checks the last position after the embedding and after every block. */
+export async function reproducesHiddenStates(name: string, options: PublicModelOptions): Promise<void> {
+  const { input_ids: ids, hidden_last_row_per_layer: want } = referenceOf(name)
+  const model = publicModel(fixture(name), options)
+  try {
+    const { shape, values } = await model.hiddenStates([ids])
+    const width = want[0]!.length
+    assert.deepEqual(shape, [want.length, 1, ids.length, width])
+    want.forEach((row, i) => {
+      const end = (i + 1) * ids.length * width
+      near(values.subarray(end - width, end), row, 2e-4, `hidden state ${i}`)
+    })
   } finally {
     model.close()
   }
