@@ -14,6 +14,8 @@ export interface SegmentLine {
   readonly fromStep: number
   /** ISO 8601, UTC. */
   readonly time: string
+  /** The settings from here on, where a resume changed them; plain JSON. */
+  readonly config?: Readonly<Record<string, unknown>>
 }
 
 /** Totals since step 0 of the run, and any metrics measured at this step. */
@@ -101,15 +103,17 @@ const isText = (value: unknown): boolean => typeof value === 'string'
 const isNumber = (value: unknown): boolean => typeof value === 'number'
 const isTotal = (value: unknown): boolean => Number.isFinite(value) && (value as number) >= 0
 const isStep = (value: unknown): boolean => Number.isSafeInteger(value) && (value as number) >= 0
-const isMetrics = (value: unknown): boolean =>
-  typeof value === 'object' && value !== null && Object.values(value).every(isNumber)
+const isPlainObject = (value: unknown): value is object =>
+  typeof value === 'object' && value !== null && !Array.isArray(value)
+const isMetrics = (value: unknown): boolean => isPlainObject(value) && Object.values(value).every(isNumber)
 
 const checks: Readonly<Record<RunLine['kind'], (line: Fields) => boolean>> = {
   segment: (l) =>
     isStep(l['segment']) &&
     (l['parent'] === null || isStep(l['parent'])) &&
     isStep(l['fromStep']) &&
-    isText(l['time']),
+    isText(l['time']) &&
+    (l['config'] === undefined || isPlainObject(l['config'])),
   point: (l) =>
     isStep(l['step']) && [l['tokens'], l['seconds'], l['flops']].every(isTotal) && isMetrics(l['metrics']),
   sample: (l) => isStep(l['step']) && isText(l['prompt']) && isText(l['text']),

@@ -30,6 +30,8 @@ export interface Segment {
   readonly parent: number | null
   readonly fromStep: number
   readonly time: string
+  /** The settings from here on, when this segment changed them. */
+  readonly config: JsonObject | null
   readonly points: readonly PointLine[]
   readonly samples: readonly SampleLine[]
   readonly checkpoints: readonly CheckpointLine[]
@@ -40,6 +42,8 @@ export interface Segment {
 export interface Run {
   readonly meta: RunMeta
   readonly dir: string
+  /** The settings in force: those of `run.json`, or of the newest resume that changed them. */
+  readonly config: JsonObject
   readonly segments: readonly Segment[]
   /** The merged history, ascending by step. */
   readonly points: readonly PointLine[]
@@ -65,6 +69,7 @@ export function readRun(root: string, id: string): Run {
   return {
     meta,
     dir,
+    config: segments.findLast(({ config }) => config !== null)?.config ?? meta.config,
     segments,
     points: history.points,
     samples: history.samples,
@@ -159,6 +164,7 @@ function toSegment(number: number, header: SegmentLine, lines: readonly RunLine[
     parent: header.parent,
     fromStep: header.fromStep,
     time: header.time,
+    config: header.config ?? null,
     points: lines.filter((line) => line.kind === 'point'),
     samples: lines.filter((line) => line.kind === 'sample'),
     checkpoints: lines.filter((line) => line.kind === 'checkpoint'),

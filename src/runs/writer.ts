@@ -12,12 +12,13 @@ import {
   openSync,
   readdirSync,
   renameSync,
+  rmSync,
   writeFileSync,
   writeSync,
 } from 'node:fs'
 import { randomInt } from 'node:crypto'
 import { join } from 'node:path'
-import { failure } from '../errors.ts'
+import { failure, UserError } from '../errors.ts'
 import { printLine } from './lines.ts'
 import type { CheckpointLine, PointLine, RunLine, RunStatus, SampleLine } from './lines.ts'
 import { acquireLock } from './lock.ts'
@@ -56,31 +57,58 @@ export function createRun(
 ): RunWriter {
   const id = makeFolder(root, `${now.toISOString().slice(0, 10)}-${recipe}`)
   const dir = join(root, id)
-  const lock = acquireLock(dir)
-  const meta = { version: 1, id, recipe, created: now.toISOString(), config, plan, machine }
-  const path = join(dir, 'run.json')
-  writeFileSync(`${path}.tmp`, `${JSON.stringify(meta, null, 2)}\n`, { flush: true })
-  renameSync(`${path}.tmp`, path)
-  return openSegment(id, dir, lock, 0)
+  try {
+    const lock = acquireLock(dir)
+    const meta = { version: 1, id, recipe, created: now.toISOString(), config, plan, machine }
+    const path = join(dir, 'run.json')
+    writeFileSync(`${path}.tmp`, `${JSON.stringify(meta, null, 2)}\n`, { flush: true })
+    renameSync(`${path}.tmp`, path)
+    return openSegment(id, dir, lock, { fromStep: 0 })
+  } catch (error) {
+    // Nothing was trained: a folder without a run in it would only puzzle.
+    rmSync(dir, { recursive: true, force: true })
+    throw refusedFolder(root, error)
+  }
 }
 
 /**
  * Opens a new segment of an existing run that goes on after `fromStep`. Points of earlier segments beyond that step
  * stay on disk; readers prefer the new ones.
- * @throws UserError (exit 1) when another live process writes this run.
+ * @throws UserError (exit 1) when another live process writes this run, or the disk refuses.
  */
-export function reopenRun(root: string, id: string, { fromStep }: { readonly fromStep: number }): RunWriter {
+export function reopenRun(root: string, id: string, start: SegmentStart): RunWriter {
   const dir = join(root, id)
-  return openSegment(id, dir, acquireLock(dir), fromStep)
+  try {
+    return openSegment(id, dir, acquireLock(dir), start)
+  } catch (error) {
+    throw refusedFolder(dir, error)
+  }
 }
 
-function openSegment(id: string, dir: string, lock: Lock, fromStep: number): RunWriter {
+/** Where a segment begins; `config` only when it differs from what the run had so far. */
+export interface SegmentStart {
+  readonly fromStep: number
+  readonly config?: object
+}
+
+function openSegment(id: string, dir: string, lock: Lock, start: SegmentStart): RunWriter {
   try {
-    return new RunWriter(id, dir, lock, fromStep)
+    return new RunWriter(id, dir, lock, start)
   } catch (error) {
     lock.release()
     throw error
   }
+}
+
+/** A system's refusal to make the files of a run as a UserError; other errors come back unchanged. */
+function refusedFolder(folder: string, error: unknown): unknown {
+  if (error instanceof UserError || (error as NodeJS.ErrnoException).code === undefined) return error
+  return failure({
+    where: folder,
+    got: (error as Error).message,
+    expected: 'a folder that runs can be written to',
+    fix: 'free some space, or choose another place with --runs DIR',
+  })
 }
 
 export class RunWriter {
@@ -99,7 +127,7 @@ export class RunWriter {
   #closed = false
 
   /** @internal use `createRun` or `reopenRun` */
-  constructor(id: string, dir: string, lock: Lock, fromStep: number) {
+  constructor(id: string, dir: string, lock: Lock, { fromStep, config }: SegmentStart) {
     this.id = id
     this.dir = dir
     this.#lock = lock
@@ -113,7 +141,8 @@ export class RunWriter {
     this.#timer = setInterval(() => this.#flushQuietly(), flushMs).unref()
     process.once('exit', this.#onExit)
     const time = new Date().toISOString()
-    this.#append({ kind: 'segment', segment: this.segment, parent, fromStep, time })
+    const changed = config === undefined ? {} : { config: config as JsonObject }
+    this.#append({ kind: 'segment', segment: this.segment, parent, fromStep, time, ...changed })
     this.#append({ kind: 'status', status: 'running', time })
     this.flush({ sync: true })
   }
@@ -226,11 +255,6 @@ function makeFolder(root: string, base: string): string {
       }
     }
   } catch (error) {
-    throw failure({
-      where: root,
-      got: (error as Error).message,
-      expected: 'a folder that new runs can be written to',
-      fix: 'choose another with --runs DIR',
-    })
+    throw refusedFolder(root, error)
   }
 }

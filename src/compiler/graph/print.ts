@@ -7,7 +7,7 @@
  *     }
  *
  * Nodes are numbered across all functions printed, in creation order, which is also the order in which they will run.
- * The same program gives the same text, however many other nodes its graph holds, and `parseFunc` reads it back.
+ * Nodes that the function does not reach leave no trace. `parseFunc` reads the text back.
  */
 import { bodyOf, Func, reachable, type Attrs, type Node } from './node.ts'
 import type { AxisName, ValueType } from './types.ts'

@@ -30,6 +30,8 @@ export const baseFlags: readonly string[] = [
   '-fPIC',
   '-shared',
   '-pthread',
+  // Stays mapped to the end of the process: a team that was never closed may still wait inside it at exit.
+  ...(process.platform === 'linux' ? ['-Wl,-z,nodelete'] : []),
 ]
 
 // Vectors pass between our own functions only, so the note about their ABI says nothing.

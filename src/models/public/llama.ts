@@ -68,7 +68,7 @@ function attend(
   x: Tensor,
   { q_proj, k_proj, v_proj, o_proj }: Layer['self_attn'],
   rope: RopeTables,
-) {
+): Tensor {
   const { heads, kvHeads, headSize: dim } = config
   const q = project(x, q_proj, 'embed').split('q', { heads, dim })
   const k = project(x, k_proj, 'embed').split('kv', { kvHeads, dim })

@@ -5,7 +5,7 @@
  */
 import { accumulator, batchesOf, planGemm, type DotSpec, type Element, type GemmPlan } from './gemm-plan.ts'
 import { cTypes, lanesOf, type Support, type VectorTarget } from './prelude.ts'
-import { emitTile, maxRows, maxVectors, tileName, tileType, type Tile } from './tile.ts'
+import { emitTile, emitTranspose, maxRows, maxVectors, tileName, tileType, type Tile } from './tile.ts'
 
 export type { BatchDim, DotSpec, Operand } from './gemm-plan.ts'
 
@@ -45,7 +45,7 @@ static void ${name}(const int tid, const ${cTypes[spec.a.dtype]} *a, const ${cTy
       planType(),
       tileType(accumulator(dot)),
       ...tiles.map(emitTile),
-      byRows ? emitDotRows(types) : emitDriver(types, target),
+      ...(byRows ? [emitDotRows(types)] : [emitTranspose(accumulator(dot), target), emitDriver(types, target)]),
     ],
     scratchBytes: plan === undefined ? 0 : plan.sharedBytes + target.threads * plan.privateBytes,
   }
@@ -167,6 +167,18 @@ function emitDriver(types: Types, target: VectorTarget): Support {
   const edge = Math.max(...widths.map((vectors) => maxRows(vectors, target) * vectors * lanes))
   // Only an output of the accumulator's type can be written by a tile itself.
   const direct = types.out === acc ? 'columns == width' : '0'
+  // Columns of b that are contiguous are turned around in registers.
+  const byBlocks =
+    types.b !== acc
+      ? ''
+      : `
+      for (; g->bRow == 1 && j + ${lanes} <= columns; j += ${lanes}) {
+        long p = from;
+        for (; p + ${lanes} <= to; p += ${lanes})
+          transpose_${acc}(source + p + j * g->bColumn, g->bColumn, target + p * width + j, width);
+        for (; p < to; p++)
+          for (long c = j; c < j + ${lanes}; c++) target[p * width + c] = source[p + c * g->bColumn];
+      }`
   return {
     name: `gemm_${suffix}`,
     code: `
@@ -187,7 +199,8 @@ static void gemm_pack_${suffix}(const int tid, const gemm_plan *g, const ${B} *b
       for (long p = from; p < to; p++)
         for (long j = 0; j < columns; j++) target[p * width + j] = ${loaded(types.b, 'source[p * g->bRow + j]')};
     } else {
-      for (long j = 0; j < columns; j++)
+      long j = 0;${byBlocks}
+      for (; j < columns; j++)
         for (long p = from; p < to; p++) target[p * width + j] = ${loaded(types.b, 'source[p * g->bRow + j * g->bColumn]')};
     }
     for (long p = from; p < to; p++)
@@ -289,14 +302,13 @@ static void dot_rows_${suffix}(const int tid, const gemm_plan *g, const ${T} *a,
     for (long i = 0; i < g->m; i++) {
       const ${T} *row = a + aOffset + i * g->aRow;
       ${V} sum[4] = {{0}, {0}, {0}, {0}};
-      long p = 0;
-      for (; p + ${lanes} <= k; p += ${lanes}) {
+      for (long p = 0; p + ${lanes} <= k; p += ${lanes}) {
         const ${V} x = *(const ${V}u *)(row + p);
         _Pragma("GCC unroll 4") for (int c = 0; c < 4; c++) sum[c] += x * *(const ${V}u *)(column[c] + p);
       }
       for (long c = 0; c < columns; c++) {
         ${T} total = hsum_${types.a}(sum[c]);
-        for (long q = p; q < k; q++) total += row[q] * column[c][q];
+        for (long q = k - k % ${lanes}; q < k; q++) total += row[q] * column[c][q];
         out[(z * g->m + i) * g->n + j + c] = total;
       }
     }

@@ -4,7 +4,7 @@
  * elements of a. Shapes follow Van Zee and van de Geijn, "BLIS: A Framework for Rapidly Instantiating BLAS": as many
  * accumulators as fit beside one row of b and one broadcast, at least 8 to cover the latency of two FMA units.
  */
-import { cTypes, type Float, type Support, type VectorTarget } from './prelude.ts'
+import { cTypes, lanesOf, type Float, type Support, type VectorTarget } from './prelude.ts'
 
 export interface Tile {
   readonly dtype: Float
@@ -17,9 +17,12 @@ export interface Tile {
 /** The widest tile, in vectors. */
 export const maxVectors = 4
 
+/** Steps by which loads run ahead: about the latency of the last-level cache. Only strided operands need it. */
+const ahead = 24
+
 /** The most rows a tile of this width can have without spilling accumulators. */
 export function maxRows(vectors: number, target: VectorTarget): number {
-  const rows32 = [0, 8, 14, 8, 6]
+  const rows32 = [0, 8, 12, 8, 6]
   const rows16 = [0, 8, 6, 4, 3]
   return (target.registers === 32 ? rows32 : rows16)[vectors]!
 }
@@ -67,14 +70,42 @@ static __attribute__((noinline)) void ${tileName(tile)}(${parameters(dtype)}) {
   for (long p = 0; p < depth; p++, a += aColumn, b += bRow) {
     v${dtype} line[${vectors}];
     ${eachVector} line[j] = *(const v${dtype}u *)(b + j * LANES_${dtype});
-    ${eachVector} __builtin_prefetch(b + 24 * bRow + j * LANES_${dtype});
-    __builtin_prefetch(a + 24 * aColumn);
+    ${eachVector} __builtin_prefetch(b + ${ahead} * bRow + j * LANES_${dtype});
+    __builtin_prefetch(a + ${ahead} * aColumn);
     ${eachRow} ${eachVector} sum[i][j] += a[i * aRow] * line[j];
   }
   ${eachRow} {
     ${eachVector} *(v${dtype}u *)(out + j * LANES_${dtype}) = sum[i][j];
     out += outRow;
   }
+}
+`,
+  }
+}
+
+/**
+ * C text of `transpose_f32(in, inRow, out, outRow)`: one square block of as many rows as a vector has lanes. Interleaving
+ * row i with row i + lanes / 2 rotates the bits of an element's place by one; log2(lanes) times exchange row and column.
+ */
+export function emitTranspose(dtype: Float, target: VectorTarget): Support {
+  const lanes = lanesOf(dtype, target)
+  const interleaved = (from: number): string =>
+    Array.from({ length: lanes }, (_, i) => from + (i >> 1) + (i % 2) * lanes).join(', ')
+  const scalar = cTypes[dtype]
+  return {
+    name: `transpose_${dtype}`,
+    code: `
+static void transpose_${dtype}(const ${scalar} *in, const long inRow, ${scalar} *out, const long outRow) {
+  v${dtype} line[${lanes}], next[${lanes}];
+  _Pragma("GCC unroll ${lanes}") for (int i = 0; i < ${lanes}; i++) line[i] = *(const v${dtype}u *)(in + i * inRow);
+  _Pragma("GCC unroll ${Math.log2(lanes)}") for (int stage = 0; stage < ${Math.log2(lanes)}; stage++) {
+    _Pragma("GCC unroll ${lanes / 2}") for (int i = 0; i < ${lanes / 2}; i++) {
+      next[2 * i] = __builtin_shufflevector(line[i], line[i + ${lanes / 2}], ${interleaved(0)});
+      next[2 * i + 1] = __builtin_shufflevector(line[i], line[i + ${lanes / 2}], ${interleaved(lanes / 2)});
+    }
+    _Pragma("GCC unroll ${lanes}") for (int i = 0; i < ${lanes}; i++) line[i] = next[i];
+  }
+  _Pragma("GCC unroll ${lanes}") for (int i = 0; i < ${lanes}; i++) *(v${dtype}u *)(out + i * outRow) = line[i];
 }
 `,
   }
