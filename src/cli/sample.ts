@@ -45,7 +45,13 @@ export const sample: Command = {
     const onToken = (text: string): void => {
       if (!io.json) io.out(text)
     }
-    const { text, tokens, seconds } = await sampleRun(runId, { runsDir, prompt, ...settings, onToken })
+    const { text, tokens, seconds } = await sampleRun(runId, {
+      runsDir,
+      prompt,
+      ...settings,
+      onToken,
+      note: (text) => io.note(`note: ${text}`),
+    })
     if (io.json) io.result('', { run: runId, prompt, ...settings, text, tokens, seconds })
     else io.out('\n')
     io.note(

@@ -85,6 +85,9 @@ export function createStatus(screen: Screen): Status {
       phase = { text, since: screen.now() }
       drawPhase()
     },
+    note(text) {
+      line(`note: ${text}`)
+    },
     point(point) {
       phase = undefined
       recent.push(point)

@@ -74,5 +74,5 @@ export const up: Command = {
 /** Whether a run is the default one, with a checkpoint to start from. */
 function canContinue(runsDir: string, id: string, config: object): boolean {
   const run = readRun(runsDir, id)
-  return run.checkpoints.some(({ present }) => present) && isDeepStrictEqual(run.meta.config, config)
+  return run.checkpoints.some(({ present }) => present) && isDeepStrictEqual(run.config, config)
 }

@@ -16,6 +16,7 @@ import { buildC, isState, type Slot } from './targets/c/build.ts'
 import { claimed } from './targets/c/kernels.ts'
 import { interpret } from './targets/reference/interpret.ts'
 import { traceFunction, type Tensors } from './trace/functions.ts'
+import type { Tensor } from './trace/tensor.ts'
 import type { Tree } from './trace/tree.ts'
 
 export interface CompileOptions {
@@ -82,7 +83,7 @@ export interface Program {
  * program.view('y')
  */
 export async function compile<I extends Tree<ValueType>>(
-  body: (inputs: { readonly [K in keyof I]: Tensorised<I[K]> }) => Tensors,
+  body: (inputs: Tensorised<I>) => Tensors,
   inputs: I,
   options: CompileOptions = {},
 ): Promise<Program> {
@@ -93,12 +94,16 @@ export async function compile<I extends Tree<ValueType>>(
     claimed,
   }
   const name = options.name ?? 'program'
-  const traced = inGraph(new Graph(), () => traceFunction(name, inputs, body as (inputs: Tensors) => Tensors))
+  const traced = inGraph(new Graph(), () =>
+    traceFunction(name, inputs, (tensors) => body(tensors as Tensorised<I>)),
+  )
   checkState(traced)
   const func = runPipeline(traced.func, policies, options.observe)
   const flops = flopsOf(func)
-  const types = (paths: readonly string[], nodes: readonly { readonly type: ValueType }[]): Map<string, ValueType> =>
-    new Map(paths.map((path, i) => [path, nodes[i]!.type]))
+  const types = (
+    paths: readonly string[],
+    nodes: readonly { readonly type: ValueType }[],
+  ): Map<string, ValueType> => new Map(paths.map((path, i) => [path, nodes[i]!.type]))
   const shared = {
     flops,
     func,
@@ -123,7 +128,8 @@ export async function compile<I extends Tree<ValueType>>(
   const views = new Map<string, Values>()
   const view = (path: string): Values => {
     const slot = slots.get(path)
-    if (!slot) throw new InternalError(`program ${name} has no '${path}', only ${[...slots.keys()].join(', ')}`)
+    if (!slot)
+      throw new InternalError(`program ${name} has no '${path}', only ${[...slots.keys()].join(', ')}`)
     const known = views.get(path) ?? viewOf(native.arena, slot)
     views.set(path, known)
     return known
@@ -156,17 +162,28 @@ export async function compile<I extends Tree<ValueType>>(
 }
 
 /** The tensor tree that a tree of types becomes inside the traced function. */
-export type Tensorised<T> = T extends ValueType
-  ? import('./trace/tensor.ts').Tensor
-  : { readonly [K in keyof T]: Tensorised<T[K]> }
+export type Tensorised<T> = T extends ValueType ? Tensor : { readonly [K in keyof T]: Tensorised<T[K]> }
 
-function checkState({ func, inputPaths, outputPaths }: { func: Func; inputPaths: readonly string[]; outputPaths: readonly string[] }): void {
+function checkState({
+  func,
+  inputPaths,
+  outputPaths,
+}: {
+  func: Func
+  inputPaths: readonly string[]
+  outputPaths: readonly string[]
+}): void {
   outputPaths.forEach((path, i) => {
     if (!isState(path)) return
     const at = inputPaths.indexOf(path)
     const [got, want] = [func.results[i]!.type, func.params[at]?.type]
     if (!want || got.dtype !== want.dtype || got.shape.join() !== want.shape.join()) {
-      throw typeError(`output '${path}'`, formatType(got), want ? formatType(want) : 'an input of the same path', 'state must keep its type')
+      throw typeError(
+        `output '${path}'`,
+        formatType(got),
+        want ? formatType(want) : 'an input of the same path',
+        'state must keep its type',
+      )
     }
   })
 }
@@ -185,7 +202,12 @@ const viewOf = (arena: ArrayBuffer, { type, offset }: Slot): Values =>
 
 function fillView(program: string, path: string, target: Values, values: ArrayLike<number>): void {
   if (values.length !== target.length) {
-    throw typeError(`${program}: input '${path}'`, `${values.length} values`, `${target.length}`, 'check the shape')
+    throw typeError(
+      `${program}: input '${path}'`,
+      `${values.length} values`,
+      `${target.length}`,
+      'check the shape',
+    )
   }
   target.set(values)
 }
@@ -196,7 +218,9 @@ function referenceProgram(
   shared: Pick<Program, 'flops' | 'func' | 'inputs' | 'outputs'>,
   compileSeconds: number,
 ): Program {
-  const values = new Map<string, Float64Array>(inputPaths.map((path, i) => [path, new Float64Array(sizeOf(func.params[i]!.shape))]))
+  const values = new Map<string, Float64Array>(
+    inputPaths.map((path, i) => [path, new Float64Array(sizeOf(func.params[i]!.shape))]),
+  )
   const view = (path: string): Float64Array => {
     const known = values.get(path)
     if (!known) throw new InternalError(`no '${path}' in this program (or it has not run yet)`)
@@ -213,7 +237,10 @@ function referenceProgram(
     write,
     async run(inputs = {}) {
       for (const [path, data] of Object.entries(inputs)) write(path, data)
-      const results = interpret(func, inputPaths.map((path) => values.get(path)!.slice()))
+      const results = interpret(
+        func,
+        inputPaths.map((path) => values.get(path)!.slice()),
+      )
       outputPaths.forEach((path, i) => values.set(path, results[i]!))
     },
     countedFlops: () => 0,

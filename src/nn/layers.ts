@@ -6,9 +6,10 @@ import { concat, full, iota, rope, Tensor, uniform, where, type RandomKey } from
 
 /** y = x w (+ bias) over the last axis: [..., in] by [in, out]. The result's last axis takes w's name. */
 export function linear(x: Tensor, weight: Tensor, bias?: Tensor): Tensor {
-  const input = x.axes.at(-1) ?? 'in'
-  const y = x.named(x.axes.with(-1, input)).dot(weight.named([input, weight.axes[1] === input ? 'out' : weight.axes[1]!]), input)
-  return bias ? y.add(bias.named([y.axes.at(-1)!])) : y
+  const inner = x.axes.at(-1) ?? 'in'
+  const outer = weight.axes[1] === inner ? 'out' : (weight.axes[1] ?? 'out')
+  const y = x.named([...x.axes.slice(0, -1), inner]).dot(weight.named([inner, outer]), inner)
+  return bias ? y.add(bias.named([outer])) : y
 }
 
 export interface RopeTables {
@@ -39,14 +40,20 @@ export function ropeFrequencies(dim: number, theta: number, scaling?: RopeScalin
 }
 
 /** Tables for positions start … start + time - 1: cos and sin [time, dim/2] in f32 angles. `start`: i32 scalar or number. */
-export function ropeTables(time: number, frequencies: readonly number[], start: Tensor | number = 0): RopeTables {
+export function ropeTables(
+  time: number,
+  frequencies: readonly number[],
+  start: Tensor | number = 0,
+): RopeTables {
   const half = frequencies.length
   const position = iota(time, 'time').add(start).cast('f32').reshape([time, 1])
   const row = concat(
     frequencies.map((frequency) => full(frequency, { dtype: 'f32', shape: [1, 1], axes: [null, null] })),
     1,
   )
-  const angle = position.broadcastTo({ shape: [time, half], axes: ['time', null] }).mul(row.broadcastTo({ shape: [time, half], axes: ['time', null] }))
+  const angle = position
+    .broadcastTo({ shape: [time, half], axes: ['time', null] })
+    .mul(row.broadcastTo({ shape: [time, half], axes: ['time', null] }))
   return { cos: angle.cos(), sin: angle.sin() }
 }
 

@@ -3,7 +3,7 @@
  * them to a whole tree. Learning rates, schedules and bias corrections are computed in the graph from the step number,
  * so a step is one native program.
  */
-import { adamw, full, muon, Tensor, valueType, type Tree, type ValueType } from '../compiler/index.ts'
+import { adamw, full, muon, Tensor, valueType, type ValueType } from '../compiler/index.ts'
 
 export interface OptimizerOptions {
   readonly beta1: number
@@ -64,12 +64,15 @@ const adam: Optimizer = {
       const left = count.mul(Math.log(beta)).exp().neg().add(1)
       return full(1, left.type).div(left)
     }
-    const [next, nextM, nextV] = adamw([parameter, gradient, m!, v!, lr, correction(beta1), correction(beta2)], {
-      beta1,
-      beta2,
-      eps,
-      weightDecay,
-    })
+    const [next, nextM, nextV] = adamw(
+      [parameter, gradient, m!, v!, lr, correction(beta1), correction(beta2)],
+      {
+        beta1,
+        beta2,
+        eps,
+        weightDecay,
+      },
+    )
     return { parameter: next, state: { m: nextM, v: nextV } }
   },
 }
@@ -83,7 +86,10 @@ const muonOptimizer: Optimizer = {
   },
 }
 
-export const optimizers = { sgd, momentum, adamw: adam, muon: muonOptimizer } as const satisfies Record<string, Optimizer>
+export const optimizers = { sgd, momentum, adamw: adam, muon: muonOptimizer } as const satisfies Record<
+  string,
+  Optimizer
+>
 export type OptimizerName = keyof typeof optimizers
 
 /** Which optimizer a parameter gets, and its learning rate. */
@@ -93,7 +99,10 @@ export interface Assignment {
 }
 
 /** State types for every parameter of a tree. */
-export function optimizerState(specs: readonly (readonly [string, ValueType])[], choose: (path: string) => Optimizer): Tree<ValueType> {
+export function optimizerState(
+  specs: readonly (readonly [string, ValueType])[],
+  choose: (path: string) => Optimizer,
+): Record<string, Readonly<Record<string, ValueType>>> {
   return Object.fromEntries(specs.map(([path, spec]) => [path, choose(path).state(spec)]))
 }
 
@@ -110,7 +119,13 @@ export function groupedUpdate(
   const nextState: Record<string, Readonly<Record<string, Tensor>>> = {}
   for (const [path, parameter] of parameters) {
     const { optimizer, lr } = assign(path)
-    const updated = optimizer.update(parameter, gradients.get(path)!, state[path] ?? {}, { lr, count }, options)
+    const updated = optimizer.update(
+      parameter,
+      gradients.get(path)!,
+      state[path] ?? {},
+      { lr, count },
+      options,
+    )
     next.set(path, updated.parameter)
     nextState[path] = updated.state
   }

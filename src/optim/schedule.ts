@@ -22,6 +22,12 @@ export function scheduleTensor({ steps, warmup, cooldown }: Schedule, step: Tens
   const decaySteps = Math.max(1, Math.round(steps * cooldown))
   let factor = step.mul(0).add(1)
   if (warmup > 0) factor = factor.min(step.add(1).mul(1 / warmup))
-  if (cooldown > 0) factor = factor.min(step.neg().add(steps).mul(1 / decaySteps))
+  if (cooldown > 0)
+    factor = factor.min(
+      step
+        .neg()
+        .add(steps)
+        .mul(1 / decaySteps),
+    )
   return factor.max(0)
 }

@@ -144,7 +144,13 @@ export class RunWriter {
     const changed = config === undefined ? {} : { config: config as JsonObject }
     this.#append({ kind: 'segment', segment: this.segment, parent, fromStep, time, ...changed })
     this.#append({ kind: 'status', status: 'running', time })
-    this.flush({ sync: true })
+    try {
+      this.flush({ sync: true })
+    } catch (error) {
+      this.#end()
+      closeSync(this.#fd)
+      throw error
+    }
   }
 
   point(point: Omit<PointLine, 'kind'>): void {
@@ -197,9 +203,7 @@ export class RunWriter {
   /** Writes the final status, releases the lock and closes the file. Closing twice does nothing. */
   close(status: RunStatus, detail: { readonly step?: number; readonly reason?: string } = {}): void {
     if (this.#closed) return
-    this.#closed = true
-    clearInterval(this.#timer)
-    process.removeListener('exit', this.#onExit)
+    this.#end()
     this.#append({ kind: 'status', status, time: new Date().toISOString(), ...detail })
     try {
       this.flush({ sync: true })
@@ -207,6 +211,12 @@ export class RunWriter {
       closeSync(this.#fd)
       this.#lock.release()
     }
+  }
+
+  #end(): void {
+    this.#closed = true
+    clearInterval(this.#timer)
+    process.removeListener('exit', this.#onExit)
   }
 
   #append(line: RunLine): void {

@@ -3,9 +3,10 @@
  * and renamed, so that at every moment the newest complete one can be read. What decides the next step besides the
  * state (seed, data order) is a pure function of the step number, so nothing else needs saving.
  */
-import { mkdirSync, readdirSync, rmSync, statSync } from 'node:fs'
+import { readdirSync, rmSync, statSync } from 'node:fs'
 import { join } from 'node:path'
 import type { Program } from '../compiler/index.ts'
+import { makeFolder } from '../data/files.ts'
 import { openSafetensors, writeSafetensors } from '../data/safetensors.ts'
 import { failure, UserError } from '../errors.ts'
 
@@ -33,7 +34,9 @@ export function listCheckpoints(runDir: string): CheckpointFile[] {
     .flatMap((name) => {
       const step = /^step-(\d+)\.safetensors$/.exec(name)?.[1]
       const file = join(folderName, name)
-      return step === undefined ? [] : [{ step: Number(step), file, bytes: statSync(join(runDir, file)).size }]
+      return step === undefined
+        ? []
+        : [{ step: Number(step), file, bytes: statSync(join(runDir, file)).size }]
     })
     .toSorted((a, b) => a.step - b.step)
 }
@@ -45,10 +48,18 @@ export async function saveCheckpoint(
   step: number,
   { keep, metadata }: { readonly keep: number; readonly metadata: Readonly<Record<string, string>> },
 ): Promise<CheckpointFile> {
-  mkdirSync(join(runDir, folderName), { recursive: true })
+  makeFolder(join(runDir, folderName))
+  removeUnfinished(runDir)
   const tensors = [...program.outputs].flatMap(([path, type]) =>
     path.startsWith(prefix)
-      ? [{ name: path.slice(prefix.length), dtype: type.dtype === 'i32' ? ('I32' as const) : ('F32' as const), shape: [...type.shape], data: program.view(path) }]
+      ? [
+          {
+            name: path.slice(prefix.length),
+            dtype: type.dtype === 'i32' ? ('I32' as const) : ('F32' as const),
+            shape: [...type.shape],
+            data: program.view(path),
+          },
+        ]
       : [],
   )
   const file = fileOf(step)
@@ -59,13 +70,27 @@ export async function saveCheckpoint(
   return { step, file, bytes: statSync(join(runDir, file)).size }
 }
 
+/** What killed writers left behind. Only the process that holds the run's lock may call this. */
+function removeUnfinished(runDir: string): void {
+  const folder = join(runDir, folderName)
+  for (const name of readdirSync(folder)) {
+    if (/\.safetensors\.tmp-\d+$/.test(name)) rmSync(join(folder, name), { force: true })
+  }
+}
+
 /** Copies a checkpoint into a program: every tensor is checked for presence and size before the first one is written. */
-export async function loadCheckpoint(path: string, program: Program, into: (name: string) => string | undefined): Promise<void> {
+export async function loadCheckpoint(
+  path: string,
+  program: Program,
+  into: (name: string) => string | undefined,
+): Promise<void> {
   const file = await openSafetensors(path)
   try {
     await file.verify()
     const writes: [string, Float32Array | Int32Array][] = []
-    const wanted = new Set([...program.inputs.keys()].filter((name) => name.startsWith(prefix) || name.startsWith('params.')))
+    const wanted = new Set(
+      [...program.inputs.keys()].filter((name) => name.startsWith(prefix) || name.startsWith('params.')),
+    )
     for (const [name, tensor] of file.tensors) {
       const target = into(name)
       if (target === undefined) continue
@@ -79,7 +104,10 @@ export async function loadCheckpoint(path: string, program: Program, into: (name
         })
       }
       const bytes = file.read(name)
-      writes.push([target, type.dtype === 'i32' ? new Int32Array(bytes.slice().buffer) : new Float32Array(bytes.slice().buffer)])
+      writes.push([
+        target,
+        type.dtype === 'i32' ? new Int32Array(bytes.slice().buffer) : new Float32Array(bytes.slice().buffer),
+      ])
       wanted.delete(target)
     }
     const [missing] = wanted
@@ -98,29 +126,36 @@ export async function loadCheckpoint(path: string, program: Program, into: (name
 }
 
 /**
- * Loads the newest checkpoint that is intact, passing over damaged ones with a note.
+ * Applies `use` to the newest checkpoint that is intact, passing over damaged ones with a note.
  *
- * @returns the step it holds; 0 when the run has no checkpoint yet.
- * @throws UserError when there are checkpoints but none can be read.
+ * @param use gets the file's path and throws a UserError when it is damaged.
+ * @returns the checkpoint and what `use` made of it; undefined when the run has no checkpoint yet.
+ * @throws UserError about the newest one when there are checkpoints but none can be read.
  */
-export async function loadNewest(
+export async function useNewest<T>(
   runDir: string,
-  program: Program,
-  into: (name: string) => string | undefined,
+  use: (path: string) => Promise<T>,
   note: (text: string) => void,
-): Promise<CheckpointFile | undefined> {
-  const all = listCheckpoints(runDir).toReversed()
-  let first: UserError | undefined
-  for (const checkpoint of all) {
+): Promise<{ readonly checkpoint: CheckpointFile; readonly value: T } | undefined> {
+  const errors: UserError[] = []
+  for (const checkpoint of listCheckpoints(runDir).toReversed()) {
     try {
-      await loadCheckpoint(join(runDir, checkpoint.file), program, into)
-      return checkpoint
+      const value = await use(join(runDir, checkpoint.file))
+      for (const { complaint } of errors)
+        note(`passing over ${complaint.where}: got ${complaint.got}; expected ${complaint.expected}`)
+      return { checkpoint, value }
     } catch (error) {
       if (!(error instanceof UserError)) throw error
-      first ??= error
-      note(`passing over ${checkpoint.file}: ${error.message}`)
+      errors.push(error)
     }
   }
-  if (first) throw first
-  return undefined
+  const [newest] = errors
+  if (newest === undefined) return undefined
+  const { where, got, expected } = newest.complaint
+  throw failure({
+    where,
+    got: errors.length === 1 ? got : `${got} (and ${errors.length - 1} older damaged too)`,
+    expected,
+    fix: 'restore a checkpoint from a copy, or start a new run with anneal train',
+  })
 }

@@ -22,7 +22,8 @@ export class Evaluator {
   async run(step: Program): Promise<number> {
     this.#program ??= await compileEvaluation(this.#config, this.#model.vocab)
     const program = this.#program
-    for (const [path] of specsOf(this.#model)) program.write(`params.${path}`, step.view(`state.params.${path}`))
+    for (const [path] of specsOf(this.#model))
+      program.write(`params.${path}`, step.view(`state.params.${path}`))
     const { context } = this.#config.model
     const { validation } = this.#data
     const batch = evaluationBatch(this.#config)

@@ -50,6 +50,8 @@ export interface TrainObserver {
   plan?(plan: TrainPlan): void
   /** Something slow begins, e.g. `compiling the training step`. */
   phase?(text: string): void
+  /** Something the person should know although the run goes on, e.g. a damaged checkpoint passed over. */
+  note?(text: string): void
   point?(point: TrainPoint): void
   evaluation?(point: TrainPoint): void
   sample?(sample: { readonly step: number; readonly prompt: string; readonly text: string }): void

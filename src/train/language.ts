@@ -4,17 +4,30 @@
  * what a checkpoint's step still owed (evaluation, sample) is made up for on resume.
  */
 import { join } from 'node:path'
+import { isDeepStrictEqual } from 'node:util'
 import { sizeOf, type Program } from '../compiler/index.ts'
 import { cacheDir } from '../compiler/runtime/cache.ts'
 import { machine } from '../compiler/runtime/machine.ts'
 import { measurePeak } from '../compiler/runtime/peak.ts'
 import { batchStarts } from '../data/order.ts'
 import { prepareTokens, type PreparedTokens } from '../data/tokens.ts'
-import { failure } from '../errors.ts'
-import { dataPath, languageConfigSchema, resolveConfig, type LanguageConfig, type LanguageOverrides } from '../models/language/config.ts'
+import { failure, UserError } from '../errors.ts'
+import {
+  dataPath,
+  parseStoredConfig,
+  resolveConfig,
+  type LanguageConfig,
+  type LanguageOverrides,
+} from '../models/language/config.ts'
 import type { ModelConfig } from '../models/language/model.ts'
 import { createRun, readRun, reopenRun, type RunWriter } from '../runs/index.ts'
-import { listCheckpoints, loadNewest, saveCheckpoint, type CheckpointFile } from './checkpoint.ts'
+import {
+  listCheckpoints,
+  loadCheckpoint,
+  saveCheckpoint,
+  useNewest,
+  type CheckpointFile,
+} from './checkpoint.ts'
 import { Evaluator } from './evaluate.ts'
 import type { TrainObserver, TrainPlan, TrainPoint, TrainResult } from './events.ts'
 import { compileStep, initialise, specsOf } from './programs.ts'
@@ -63,7 +76,10 @@ async function prepare(config: LanguageConfig, observer: TrainObserver): Promise
   const program = await compileStep(config, model.vocab)
   observer.phase?.('measuring this machine')
   const threads = config.threads || (await machine()).cores
-  const [peak, secondsPerStep] = [await measurePeak({ threads }), await timeStep(program, config, model, data)]
+  const [peak, secondsPerStep] = [
+    await measurePeak({ threads }),
+    await timeStep(program, config, model, data),
+  ]
   const plan: TrainPlan = {
     parameters: specsOf(model).reduce((total, [, spec]) => total + sizeOf(spec.shape), 0),
     tokens: config.steps * config.batch * context,
@@ -89,7 +105,12 @@ async function prepare(config: LanguageConfig, observer: TrainObserver): Promise
 }
 
 /** Seconds of one step, from a trial on the initial state, which is then set back. */
-async function timeStep(program: Program, config: LanguageConfig, model: ModelConfig, data: PreparedTokens): Promise<number> {
+async function timeStep(
+  program: Program,
+  config: LanguageConfig,
+  model: ModelConfig,
+  data: PreparedTokens,
+): Promise<number> {
   reset(program, model, config.seed)
   const tokens = readBatch(config, data, 0)
   await program.run({ tokens, seed: [config.seed] })
@@ -108,7 +129,13 @@ function reset(program: Program, model: ModelConfig, seed: number): void {
 /** Tokens of the windows of one step: [batch, context + 1], row-major. */
 function readBatch(config: LanguageConfig, data: PreparedTokens, step: number): Int32Array {
   const { context } = config.model
-  const starts = batchStarts({ tokens: data.train.length, context, batch: config.batch, seed: config.seed, step })
+  const starts = batchStarts({
+    tokens: data.train.length,
+    context,
+    batch: config.batch,
+    seed: config.seed,
+    step,
+  })
   const tokens = new Int32Array(config.batch * (context + 1))
   starts.forEach((start, row) => data.train.copyInto(tokens, row * (context + 1), start, context + 1))
   return tokens
@@ -120,8 +147,13 @@ export async function trainLanguage(config: LanguageConfig, options: TrainOption
   const prepared = await prepare(config, observer)
   observer.plan?.(prepared.plan)
   const here = await machine()
-  const writer = createRun(options.runsDir, { recipe: 'language', config, plan: prepared.plan, machine: here })
-  return loop(prepared, writer, options, { step: 0, seconds: 0, done: new Set() })
+  const writer = createRun(options.runsDir, {
+    recipe: 'language',
+    config,
+    plan: prepared.plan,
+    machine: here,
+  })
+  return loop(prepared, writer, options, { step: 0, seconds: 0, done: new Set(), saved: false })
 }
 
 /** Goes on with a run from its newest intact checkpoint, exactly as if it had not stopped. */
@@ -131,27 +163,37 @@ export async function resumeLanguage(
 ): Promise<TrainResult> {
   const observer = options.observer ?? {}
   const run = readRun(options.runsDir, runId)
-  const config = withOverrides(languageConfigSchema.parse(run.meta.config), options.overrides ?? {})
+  const stored = parseStoredConfig(run.config, run.dir)
+  const config = withOverrides(stored, options.overrides ?? {})
   const prepared = await prepare(config, observer)
   requireSameData(run.meta.plan['data'], prepared.plan.data, runId)
   observer.plan?.(prepared.plan)
   const { program } = prepared
-  const checkpoint = await loadNewest(
+  const newest = await useNewest(
     run.dir,
-    program,
-    (name) => `state.${name}`,
-    (text) => observer.phase?.(text),
+    (path) => loadCheckpoint(path, program, (name) => `state.${name}`),
+    (text) => observer.note?.(text),
   )
+  const checkpoint = newest?.checkpoint
   const step = checkpoint?.step ?? 0
   if (step === 0) reset(program, prepared.model, config.seed)
-  const writer = reopenRun(options.runsDir, runId, { fromStep: step })
-  if (checkpoint && !run.checkpoints.some((known) => known.file === checkpoint.file)) writer.checkpoint(checkpoint)
+  const changed = isDeepStrictEqual(config, stored) ? {} : { config }
+  const writer = reopenRun(options.runsDir, runId, { fromStep: step, ...changed })
+  if (checkpoint && !run.checkpoints.some((known) => known.file === checkpoint.file))
+    writer.checkpoint(checkpoint)
   const before = run.points.filter((point) => point.step <= step)
-  const at = new Set(before.filter((point) => point.step === step).flatMap((point) => Object.keys(point.metrics)))
+  const at = new Set(
+    before.filter((point) => point.step === step).flatMap((point) => Object.keys(point.metrics)),
+  )
   const done = new Set<Duty>()
   if (at.has('validationLoss')) done.add('evaluate')
   if (run.samples.some((sample) => sample.step === step)) done.add('sample')
-  return loop(prepared, writer, options, { step, seconds: before.at(-1)?.seconds ?? 0, done })
+  return loop(prepared, writer, options, {
+    step,
+    seconds: before.at(-1)?.seconds ?? 0,
+    done,
+    saved: checkpoint !== undefined,
+  })
 }
 
 function withOverrides(config: LanguageConfig, overrides: LanguageOverrides): LanguageConfig {
@@ -188,9 +230,16 @@ interface Start {
   readonly seconds: number
   /** What was already done at this step. */
   readonly done: ReadonlySet<Duty>
+  /** An intact checkpoint of this step exists. */
+  readonly saved: boolean
 }
 
-async function loop(prepared: Prepared, writer: RunWriter, options: TrainOptions, start: Start): Promise<TrainResult> {
+async function loop(
+  prepared: Prepared,
+  writer: RunWriter,
+  options: TrainOptions,
+  start: Start,
+): Promise<TrainResult> {
   const { config, model, data, program } = prepared
   const observer = options.observer ?? {}
   const began = performance.now()
@@ -198,6 +247,7 @@ async function loop(prepared: Prepared, writer: RunWriter, options: TrainOptions
   const evaluator = new Evaluator(config, model, data)
   const sampler = new Sampler(model, data.tokenizer, config.threads)
   let step = start.step
+  let savedStep = start.saved ? step : undefined
   let validationLoss: number | null = null
   let sample: string | null = null
   const pointAt = (metrics: Record<string, number>): TrainPoint => ({
@@ -210,8 +260,16 @@ async function loop(prepared: Prepared, writer: RunWriter, options: TrainOptions
   const due = (every: number): boolean => step === config.steps || (every > 0 && step % every === 0)
   const save = async (): Promise<void> => {
     writer.flush({ sync: true })
-    const metadata = { run: writer.id, config: JSON.stringify(config), tokenizer: JSON.stringify(data.tokenizer) }
-    const saved: CheckpointFile = await saveCheckpoint(writer.dir, program, step, { keep: config.save.keep, metadata })
+    const metadata = {
+      run: writer.id,
+      config: JSON.stringify(config),
+      tokenizer: JSON.stringify(data.tokenizer),
+    }
+    const saved: CheckpointFile = await saveCheckpoint(writer.dir, program, step, {
+      keep: config.save.keep,
+      metadata,
+    })
+    savedStep = step
     writer.checkpoint(saved)
     observer.checkpoint?.(saved)
   }
@@ -225,7 +283,13 @@ async function loop(prepared: Prepared, writer: RunWriter, options: TrainOptions
   const writeSample = async (): Promise<void> => {
     observer.phase?.('sampling')
     const { prompt, tokens, temperature } = config.sample
-    const { text } = await sampler.run(program, 'state.params.', { prompt, tokens, temperature, topK: 0, seed: config.seed })
+    const { text } = await sampler.run(program, 'state.params.', {
+      prompt,
+      tokens,
+      temperature,
+      topK: 0,
+      seed: config.seed,
+    })
     sample = text
     writer.sample({ step, prompt, text })
     observer.sample?.({ step, prompt, text })
@@ -238,13 +302,17 @@ async function loop(prepared: Prepared, writer: RunWriter, options: TrainOptions
     if (step > 0) await duties(start.done)
     while (step < config.steps) {
       if (options.signal?.aborted) {
-        if (listCheckpoints(writer.dir).at(-1)?.step !== step) await save()
+        if (savedStep !== step) await save()
         writer.close('interrupted', { step })
         return result('interrupted')
       }
       await program.run({ tokens: readBatch(config, data, step), seed: [config.seed] })
       step++
-      const point = pointAt({ loss: scalarOf(program, 'loss'), gradNorm: scalarOf(program, 'gradNorm'), lr: scalarOf(program, 'lr') })
+      const point = pointAt({
+        loss: scalarOf(program, 'loss'),
+        gradNorm: scalarOf(program, 'gradNorm'),
+        lr: scalarOf(program, 'lr'),
+      })
       requireFinite(point, writer)
       writer.point(point)
       observer.point?.(point)
@@ -255,7 +323,7 @@ async function loop(prepared: Prepared, writer: RunWriter, options: TrainOptions
     writer.close('finished', { step })
     return result('finished')
   } catch (error) {
-    writer.close('failed', { step, reason: (error as Error).message })
+    closeFailed(writer, step, error)
     throw error
   } finally {
     evaluator.close()
@@ -268,6 +336,15 @@ async function loop(prepared: Prepared, writer: RunWriter, options: TrainOptions
   function result(status: TrainResult['status']): TrainResult {
     const { seconds, flops } = pointAt({})
     return { runId: writer.id, runDir: writer.dir, status, step, validationLoss, flops, seconds, sample }
+  }
+}
+
+/** Records a failure. On a full disk even that can be refused; the error that came first is the one to report. */
+function closeFailed(writer: RunWriter, step: number, error: unknown): void {
+  try {
+    writer.close('failed', { step, reason: (error as Error).message })
+  } catch (second) {
+    if (!(second instanceof UserError)) throw second
   }
 }
 
@@ -284,4 +361,3 @@ function requireFinite(point: TrainPoint, writer: RunWriter): void {
     fix: `lower optim.lr or set optim.clip=1${last ? `; the checkpoint of step ${last.step} is intact` : ''}`,
   })
 }
-

@@ -17,22 +17,33 @@ import {
   zerosLike,
   type CompileOptions,
   type Program,
-  type Tree,
+  type Tensorised,
+  type Tensors,
   type ValueType,
 } from '../compiler/index.ts'
 import type { LanguageConfig } from '../models/language/config.ts'
-import { loss, parameterSpecs, weightedLoss, type ModelConfig, type ModelWeights, type ParameterSpec } from '../models/language/model.ts'
+import {
+  loss,
+  parameterSpecs,
+  parameterTypes,
+  weightedLoss,
+  type ModelConfig,
+  type ModelWeights,
+  type ParameterSpec,
+} from '../models/language/model.ts'
 import { groupedUpdate, optimizerState, optimizers, type Optimizer } from '../optim/optimizers.ts'
 import { scheduleTensor } from '../optim/schedule.ts'
-
-type Weights = Tree<Tensor>
 
 const scalar = (dtype: 'f32' | 'i32'): ValueType => valueType(dtype, [])
 
 /** Path and specification of every parameter, in order. */
-export const specsOf = (model: ModelConfig): [string, ParameterSpec][] => leaves<ParameterSpec>(parameterSpecs(model))
+export const specsOf = (model: ModelConfig): [string, ParameterSpec][] =>
+  leaves<ParameterSpec>(parameterSpecs(model))
 
-function chooser(config: LanguageConfig, model: ModelConfig): (path: string) => { optimizer: Optimizer; rate: number } {
+function chooser(
+  config: LanguageConfig,
+  model: ModelConfig,
+): (path: string) => { optimizer: Optimizer; rate: number } {
   const hidden = new Set(specsOf(model).flatMap(([path, spec]) => (spec.hidden ? [path] : [])))
   const { name, lr, adamLr } = config.optim
   return (path) =>
@@ -51,7 +62,11 @@ const compileOptions = (config: LanguageConfig, options: CompileOptions): Compil
 })
 
 /** Compiles one training step. Inputs: `tokens` [accumulate, batch, context + 1] i32 and `seed`; outputs: loss, gradNorm, lr. */
-export function compileStep(config: LanguageConfig, vocab: number, options: CompileOptions = {}): Promise<Program> {
+export function compileStep(
+  config: LanguageConfig,
+  vocab: number,
+  options: CompileOptions = {},
+): Promise<Program> {
   const model: ModelConfig = { ...config.model, vocab }
   const specs = specsOf(model)
   const choose = chooser(config, model)
@@ -59,47 +74,34 @@ export function compileStep(config: LanguageConfig, vocab: number, options: Comp
   const inputs = {
     state: {
       step: scalar('i32'),
-      params: mapTree<ParameterSpec, ValueType>(parameterSpecs(model), ({ dtype, shape, axes }) => ({ dtype, shape, axes })),
+      params: parameterTypes(model),
       optim: optimizerState(specs, (path) => choose(path).optimizer),
     },
-    tokens: valueType('i32', [accumulate, batch / accumulate, config.model.context + 1], ['micro', 'batch', 'time']),
+    tokens: valueType(
+      'i32',
+      [accumulate, batch / accumulate, config.model.context + 1],
+      ['micro', 'batch', 'time'],
+    ),
     seed: scalar('i32'),
   }
   const { beta1, beta2, momentum, weightDecay, clip } = config.optim
   const schedule = { steps: config.steps, warmup: config.optim.warmup, cooldown: config.optim.cooldown }
 
-  const body = (all: { state: { step: Tensor; params: Weights; optim: Record<string, Record<string, Tensor>> }; tokens: Tensor; seed: Tensor }) => {
-    const { step, params, optim } = all.state
-    const micro = (tokens: Tensor, index: Tensor): { loss: Tensor; grads: Weights } => {
-      // Each microbatch draws its own dropout mask: the salt of a stream is the layer, so it goes into the seed.
-      const key = { seed: all.seed.add(index.mul(0x3504f3)), step }
-      const value = loss(params as unknown as ModelWeights, tokens, model, key)
+  const body = ({ state, tokens, seed }: Tensorised<typeof inputs>): Tensors => {
+    const { step, params, optim } = state
+    const micro = (tokens: Tensor, index: Tensor): { loss: Tensor; grads: ModelWeights } => {
+      // Each microbatch draws its own dropout masks: the salt of a draw is the layer, so the number goes into the seed.
+      const key = { seed: seed.add(index.mul(0x3504f3)), step }
+      const value = loss(params, tokens, model, key)
       return { loss: value, grads: grad(value, params) }
     }
-    let value: Tensor
-    let grads: Weights
-    if (accumulate === 1) {
-      const only = micro(all.tokens.reshape(all.tokens.shape.slice(1), all.tokens.axes.slice(1)), step.mul(0))
-      value = only.loss
-      grads = only.grads
-    } else {
-      const start = { loss: full(0, scalar('f32')), grads: mapTree<Tensor, Tensor>(params, zerosLike) }
-      const [sum] = scan(
-        start as Weights,
-        { tokens: all.tokens, index: iota(accumulate, 'micro') } as Weights,
-        (carry, x) => {
-          const { tokens, index } = x as unknown as { tokens: Tensor; index: Tensor }
-          const now = micro(tokens, index)
-          return [addTrees(carry, now as unknown as Weights), {}]
-        },
-        { name: 'microbatches' },
-      )
-      const mean = mapTree<Tensor, Tensor>(sum, (x) => x.mul(1 / accumulate)) as unknown as { loss: Tensor; grads: Weights }
-      value = mean.loss
-      grads = mean.grads
-    }
+    const { loss: value, grads } =
+      accumulate === 1 ? micro(firstOf(tokens), step.mul(0)) : accumulated(tokens, params, micro)
     const flat = leaves<Tensor>(grads)
-    const norm = flat.map(([, g]) => g.square().sum()).reduce((a, b) => a.add(b)).sqrt()
+    const norm = flat
+      .map(([, g]) => g.square().sum())
+      .reduce((a, b) => a.add(b))
+      .sqrt()
     const scaled = clip > 0 ? flat.map(([path, g]) => [path, g.mul(clipFactor(norm, clip))] as const) : flat
     const now = step.cast('f32')
     const factor = scheduleTensor(schedule, now)
@@ -120,32 +122,59 @@ export function compileStep(config: LanguageConfig, vocab: number, options: Comp
       loss: value,
       gradNorm: norm,
       lr: factor.mul(config.optim.lr),
-    } as unknown as Weights
+    }
   }
-  return compile(body as unknown as Parameters<typeof compile>[0], inputs as unknown as Tree<ValueType> & Record<string, ValueType>, compileOptions(config, { name: 'train-step', ...options }))
+  return compile(body, inputs, compileOptions(config, { name: 'train-step', ...options }))
 }
+
+/** Mean loss and gradients over microbatches, one at a time: memory of one, result of all. */
+function accumulated(
+  tokens: Tensor,
+  params: ModelWeights,
+  micro: (tokens: Tensor, index: Tensor) => { loss: Tensor; grads: ModelWeights },
+): { loss: Tensor; grads: ModelWeights } {
+  const count = tokens.size('micro')
+  const start = {
+    loss: full(0, scalar('f32')),
+    grads: mapTree<Tensor, Tensor>(params, zerosLike) as ModelWeights,
+  }
+  const add = (a: typeof start, b: typeof start): typeof start => {
+    const other = new Map(leaves<Tensor>(b))
+    return mapTree<Tensor, Tensor>(a, (x, path) => x.add(other.get(path)!)) as typeof start
+  }
+  const [sum] = scan(
+    start,
+    { tokens, index: iota(count, 'micro') },
+    (carry, x) => [add(carry, micro(x.tokens, x.index)), {}],
+    {
+      name: 'microbatches',
+    },
+  )
+  return mapTree<Tensor, Tensor>(sum, (x) => x.mul(1 / count)) as typeof start
+}
+
+const firstOf = (tokens: Tensor): Tensor => tokens.reshape(tokens.shape.slice(1), tokens.axes.slice(1))
 
 const clipFactor = (norm: Tensor, clip: number): Tensor => full(clip, norm.type).div(norm.max(clip))
 
-function addTrees(a: Weights, b: Weights): Weights {
-  const other = new Map(leaves<Tensor>(b))
-  return mapTree<Tensor, Tensor>(a, (x, path) => x.add(other.get(path)!))
-}
-
 /** Compiles one evaluation batch. Inputs: params, tokens [batch, context + 1], counted [batch, context]; output: nats. */
-export function compileEvaluation(config: LanguageConfig, vocab: number, options: CompileOptions = {}): Promise<Program> {
+export function compileEvaluation(
+  config: LanguageConfig,
+  vocab: number,
+  options: CompileOptions = {},
+): Promise<Program> {
   const model: ModelConfig = { ...config.model, vocab, dropout: 0 }
   const batch = evaluationBatch(config)
   const { context } = config.model
   const inputs = {
-    params: mapTree<ParameterSpec, ValueType>(parameterSpecs(model), ({ dtype, shape, axes }) => ({ dtype, shape, axes })),
+    params: parameterTypes(model),
     tokens: valueType('i32', [batch, context + 1], ['batch', 'time']),
     counted: valueType('f32', [batch, context], ['batch', 'time']),
   }
-  const body = (all: { params: Weights; tokens: Tensor; counted: Tensor }) => ({
-    nats: weightedLoss(all.params as unknown as ModelWeights, all.tokens, all.counted, model),
+  const body = ({ params, tokens, counted }: Tensorised<typeof inputs>): Tensors => ({
+    nats: weightedLoss(params, tokens, counted, model),
   })
-  return compile(body as unknown as Parameters<typeof compile>[0], inputs as unknown as Tree<ValueType> & Record<string, ValueType>, compileOptions(config, { name: 'evaluation', ...options }))
+  return compile(body, inputs, compileOptions(config, { name: 'evaluation', ...options }))
 }
 
 export const evaluationBatch = (config: LanguageConfig): number => config.batch / config.accumulate

@@ -3,15 +3,22 @@
  * (seed, position), so the same seed gives the same text. The window slides once the text is longer than the context.
  */
 import { join } from 'node:path'
-import { compile, mapTree, philoxUniform, Tensor, valueType, type Program, type Tree, type ValueType } from '../compiler/index.ts'
+import {
+  compile,
+  philoxUniform,
+  valueType,
+  type Program,
+  type Tensorised,
+  type Tensors,
+} from '../compiler/index.ts'
 import { openSafetensors } from '../data/safetensors.ts'
 import { streamDecoder } from '../data/tokenizers/decode.ts'
 import { tokenizerFromJSON, type Tokenizer } from '../data/tokenizers/tokenizer.ts'
 import { failure } from '../errors.ts'
-import { languageConfigSchema } from '../models/language/config.ts'
-import { forward, parameterSpecs, type ModelConfig, type ModelWeights, type ParameterSpec } from '../models/language/model.ts'
+import { parseStoredConfig } from '../models/language/config.ts'
+import { forward, parameterTypes, type ModelConfig } from '../models/language/model.ts'
 import { readRun } from '../runs/index.ts'
-import { listCheckpoints, loadCheckpoint } from './checkpoint.ts'
+import { loadCheckpoint, useNewest } from './checkpoint.ts'
 import { specsOf } from './programs.ts'
 
 export interface SampleOptions {
@@ -42,36 +49,49 @@ export class Sampler {
     if (this.#program) return this.#program
     const model = this.#model
     const inputs = {
-      params: mapTree<ParameterSpec, ValueType>(parameterSpecs(model), ({ dtype, shape, axes }) => ({ dtype, shape, axes })),
+      params: parameterTypes(model),
       tokens: valueType('i32', [1, model.context], ['batch', 'time']),
       position: valueType('i32', []),
     }
-    const body = (all: { params: Tree<Tensor>; tokens: Tensor; position: Tensor }) => {
-      const logits = forward(all.params as unknown as ModelWeights, all.tokens, model)
-      return { logits: logits.reshape([model.context, model.vocab]).take(all.position) }
-    }
-    this.#program = await compile(body as unknown as Parameters<typeof compile>[0], inputs as unknown as Record<string, ValueType>, {
-      threads: this.#threads,
-      name: 'sample',
+    const body = ({ params, tokens, position }: Tensorised<typeof inputs>): Tensors => ({
+      logits: forward(params, tokens, model).reshape([model.context, model.vocab]).take(position),
     })
+    this.#program = await compile(body, inputs, { threads: this.#threads, name: 'sample' })
     return this.#program
   }
 
   /** Writes with the parameters found in another program under `prefix`. */
-  async run(source: Program, prefix: string, options: SampleOptions): Promise<{ text: string; tokens: number; seconds: number }> {
+  async run(
+    source: Program,
+    prefix: string,
+    options: SampleOptions,
+  ): Promise<{ text: string; tokens: number; seconds: number }> {
     const program = await this.program()
-    for (const [path] of specsOf(this.#model)) program.write(`params.${path}`, source.view(`${prefix}${path}`))
+    for (const [path] of specsOf(this.#model))
+      program.write(`params.${path}`, source.view(`${prefix}${path}`))
     return this.generate(options)
   }
 
   /** Writes with the parameters the program holds. */
-  async generate({ prompt, tokens, temperature, topK, seed, onToken }: SampleOptions): Promise<{ text: string; tokens: number; seconds: number }> {
+  async generate({
+    prompt,
+    tokens,
+    temperature,
+    topK,
+    seed,
+    onToken,
+  }: SampleOptions): Promise<{ text: string; tokens: number; seconds: number }> {
     const program = await this.program()
     const { context } = this.#model
     const started = performance.now()
     const ids = [...this.#tokenizer.encode(prompt)]
     if (ids.length === 0) {
-      throw failure({ where: 'prompt', got: 'no token', expected: 'at least one', fix: 'give a longer prompt' })
+      throw failure({
+        where: 'prompt',
+        got: 'no token',
+        expected: 'at least one',
+        fix: 'give a longer prompt',
+      })
     }
     const decoder = streamDecoder(this.#tokenizer)
     let text = ''
@@ -99,13 +119,20 @@ export class Sampler {
 }
 
 /** Draws a token from logits; ties and order by id, so the result does not depend on sorting. */
-export function choose(logits: Float32Array, temperature: number, topK: number, seed: number, index: number): number {
+export function choose(
+  logits: Float32Array,
+  temperature: number,
+  topK: number,
+  seed: number,
+  index: number,
+): number {
   const ids = Array.from(logits, (_, id) => id).toSorted((a, b) => logits[b]! - logits[a]! || a - b)
   if (temperature === 0) return ids[0]!
   const kept = topK > 0 ? ids.slice(0, topK) : ids
   const top = logits[ids[0]!]!
   const weights = kept.map((id) => Math.exp((logits[id]! - top) / temperature))
-  let left = philoxUniform({ seed, step: index, stream: 0x5a, salt: 0 }, 0) * weights.reduce((a, b) => a + b, 0)
+  let left =
+    philoxUniform({ seed, step: index, stream: 0x5a, salt: 0 }, 0) * weights.reduce((a, b) => a + b, 0)
   for (let i = 0; i < kept.length; i++) {
     left -= weights[i]!
     if (left < 0) return kept[i]!
@@ -114,16 +141,20 @@ export function choose(logits: Float32Array, temperature: number, topK: number, 
 }
 
 /**
- * Writes text with the newest checkpoint of a run.
+ * Writes text with the newest intact checkpoint of a run; `note` hears of damaged ones passed over.
  *
- * @throws UserError when the run has no checkpoint, or it is damaged.
+ * @throws UserError when the run has no checkpoint, or all are damaged.
  */
 export async function sampleRun(
   runId: string,
-  { runsDir, ...options }: SampleOptions & { readonly runsDir: string },
+  {
+    runsDir,
+    note,
+    ...options
+  }: SampleOptions & { readonly runsDir: string; readonly note?: (text: string) => void },
 ): Promise<{ text: string; tokens: number; seconds: number }> {
   const run = readRun(runsDir, runId)
-  const newest = listCheckpoints(run.dir).at(-1)
+  const newest = await useNewest(run.dir, readTokenizer, note ?? (() => {}))
   if (!newest) {
     throw failure({
       where: run.dir,
@@ -132,16 +163,27 @@ export async function sampleRun(
       fix: `let it train first: anneal resume ${runId}`,
     })
   }
-  const path = join(run.dir, newest.file)
-  const file = await openSafetensors(path)
-  const tokenizer = tokenizerFromJSON(JSON.parse(file.metadata['tokenizer'] ?? 'null'), path)
-  file.close()
-  const config = languageConfigSchema.parse(run.meta.config)
+  const path = join(run.dir, newest.checkpoint.file)
+  const tokenizer = newest.value
+  const config = parseStoredConfig(run.config, run.dir)
   const sampler = new Sampler({ ...config.model, vocab: tokenizer.vocabSize }, tokenizer, config.threads)
   try {
-    await loadCheckpoint(path, await sampler.program(), (name) => (name.startsWith('params.') ? name : undefined))
+    await loadCheckpoint(path, await sampler.program(), (name) =>
+      name.startsWith('params.') ? name : undefined,
+    )
     return await sampler.generate(options)
   } finally {
     sampler.close()
+  }
+}
+
+/** The tokenizer a checkpoint was trained with. Checks the whole file. */
+async function readTokenizer(path: string): Promise<Tokenizer> {
+  const file = openSafetensors(path)
+  try {
+    file.verify()
+    return tokenizerFromJSON(JSON.parse(file.metadata['tokenizer'] ?? 'null'), path)
+  } finally {
+    file.close()
   }
 }

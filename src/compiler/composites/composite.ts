@@ -34,10 +34,23 @@ export function invoke(composite: Composite, inputs: readonly Tensor[], options:
   const body = graph.memoFunc(key, () => {
     const scope = graph.scope()
     const params = types.map((type, i) => input(scope, `${composite.name}${i}`, type))
-    const results = composite.body(params.map((param) => new Tensor(param)), options)
-    return graph.func(composite.name, params, results.map((result) => result.node))
+    const results = composite.body(
+      params.map((param) => new Tensor(param)),
+      options,
+    )
+    return graph.func(
+      composite.name,
+      params,
+      results.map((result) => result.node),
+    )
   })
   const flops = composite.flops?.(types, options) ?? null
-  const node = call(composite.name, inputs.map((x) => x.node), options, body, flops)
+  const node = call(
+    composite.name,
+    inputs.map((x) => x.node),
+    options,
+    body,
+    flops,
+  )
   return node.types.map((_, i) => new Tensor(get(node, i)))
 }

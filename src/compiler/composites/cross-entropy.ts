@@ -16,7 +16,10 @@ export const crossEntropyComposite: Composite = {
     const shifted = logits!.sub(top)
     const logSum = shifted.exp().sum(-1, true).log().add(top)
     const picked = where(isTarget(logits!, targets!), logits!, 0).sum(-1)
-    return [logSum.reshape(targets!.shape, targets!.axes).sub(picked), logSum.reshape(targets!.shape, targets!.axes)]
+    return [
+      logSum.reshape(targets!.shape, targets!.axes).sub(picked),
+      logSum.reshape(targets!.shape, targets!.axes),
+    ]
   },
   // The log-sum-exp is an auxiliary result; its own cotangent (softmax times g) is supported as well.
   gradient(node, [g, gLogSum]) {
@@ -37,8 +40,20 @@ export const crossEntropyComposite: Composite = {
     return [total?.node ?? null, null] satisfies (Node | null)[]
   },
   samples: () => [
-    { inputs: [valueType('f64', [4, 7]), valueType('i32', [4])], ranges: [[-2, 2], [0, 7]] },
-    { inputs: [valueType('f64', [2, 3, 5]), valueType('i32', [2, 3])], ranges: [[-2, 2], [0, 5]] },
+    {
+      inputs: [valueType('f64', [4, 7]), valueType('i32', [4])],
+      ranges: [
+        [-2, 2],
+        [0, 7],
+      ],
+    },
+    {
+      inputs: [valueType('f64', [2, 3, 5]), valueType('i32', [2, 3])],
+      ranges: [
+        [-2, 2],
+        [0, 5],
+      ],
+    },
   ],
 }
 
@@ -48,4 +63,5 @@ const isTarget = (logits: Tensor, targets: Tensor): Tensor => {
 }
 
 /** logits: [R…, V] float; targets: [R…] i32. Result: [R…] nats. */
-export const crossEntropy = (logits: Tensor, targets: Tensor): Tensor => invoke(crossEntropyComposite, [logits, targets])[0]!
+export const crossEntropy = (logits: Tensor, targets: Tensor): Tensor =>
+  invoke(crossEntropyComposite, [logits, targets])[0]!

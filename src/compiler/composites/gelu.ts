@@ -17,4 +17,5 @@ export const geluComposite: Composite = {
   ],
 }
 
-export const gelu = (x: Tensor, form: 'tanh' | 'erf' = 'tanh'): Tensor => invoke(geluComposite, [x], { form })[0]!
+export const gelu = (x: Tensor, form: 'tanh' | 'erf' = 'tanh'): Tensor =>
+  invoke(geluComposite, [x], { form })[0]!

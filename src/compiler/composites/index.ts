@@ -22,4 +22,6 @@ export const composites: readonly Composite[] = [
   muonComposite,
 ]
 
-export const compositeByName: ReadonlyMap<string, Composite> = new Map(composites.map((composite) => [composite.name, composite]))
+export const compositeByName: ReadonlyMap<string, Composite> = new Map(
+  composites.map((composite) => [composite.name, composite]),
+)

@@ -32,7 +32,12 @@ export const muonComposite: Composite = {
     ].map((shape) => ({
       inputs: [valueType('f64', shape), valueType('f64', shape), valueType('f64', shape), scalar],
       options: { momentum: 0.95, weightDecay: 0.1 },
-      ranges: [[-1, 1], [-1, 1], [-1, 1], [0.01, 0.1]] as const,
+      ranges: [
+        [-1, 1],
+        [-1, 1],
+        [-1, 1],
+        [0.01, 0.1],
+      ] as const,
     }))
   },
 }
@@ -51,7 +56,9 @@ function orthogonalise(update: Tensor): Tensor {
     const gram = x.dot(x.rename({ row: 'other' }), 'column')
     const square = gram.dot(gram.rename({ row: 'other', other: 'next' }), 'other').rename({ next: 'other' })
     const mixed = gram.mul(b).add(square.mul(c))
-    const moved = mixed.dot(x.rename({ row: 'other' }), 'other').transpose([...batch, ...(tall ? ['column', 'row'] : ['row', 'column'])])
+    const moved = mixed
+      .dot(x.rename({ row: 'other' }), 'other')
+      .transpose([...batch, ...(tall ? ['column', 'row'] : ['row', 'column'])])
     x = x.mul(a).add(moved)
   }
   return x.named(update.axes)

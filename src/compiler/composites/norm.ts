@@ -17,7 +17,10 @@ export const layerNormComposite: Composite = {
     return [bias ? scaled.add(bias) : scaled]
   },
   samples: () => [
-    { inputs: [valueType('f64', [3, 8]), valueType('f64', [8]), valueType('f64', [8])], options: { eps: 1e-5 } },
+    {
+      inputs: [valueType('f64', [3, 8]), valueType('f64', [8]), valueType('f64', [8])],
+      options: { eps: 1e-5 },
+    },
     { inputs: [valueType('f64', [2, 3, 5]), valueType('f64', [5])], options: { eps: 1e-5 } },
   ],
 }
@@ -26,7 +29,13 @@ export const rmsNormComposite: Composite = {
   name: 'rmsNorm',
   doc: 'x / sqrt(mean(x²) + eps), scaled',
   body([x, weight], options) {
-    const normal = x!.mul(x!.square().mean(-1, true).add(options['eps'] as number).rsqrt())
+    const normal = x!.mul(
+      x!
+        .square()
+        .mean(-1, true)
+        .add(options['eps'] as number)
+        .rsqrt(),
+    )
     return [weight ? normal.mul(weight) : normal]
   },
   samples: () => [

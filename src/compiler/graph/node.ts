@@ -11,7 +11,14 @@ import type { Op } from './op.ts'
 import { formatType, type AxisName, type DType, type ValueType } from './types.ts'
 
 /** Attribute values: JSON data, or a function for operations that carry a body. */
-export type AttrValue = string | number | boolean | null | readonly AttrValue[] | { readonly [key: string]: AttrValue } | Func
+export type AttrValue =
+  | string
+  | number
+  | boolean
+  | null
+  | readonly AttrValue[]
+  | { readonly [key: string]: AttrValue }
+  | Func
 export type Attrs = Readonly<Record<string, AttrValue>>
 
 export class Node {
@@ -43,7 +50,9 @@ export class Node {
   get type(): ValueType {
     const type = this.types[0]
     if (type === undefined || this.types.length !== 1) {
-      throw new InternalError(`node %${this.id} (${this.op.name}) has ${this.types.length} results, one was asked for`)
+      throw new InternalError(
+        `node %${this.id} (${this.op.name}) has ${this.types.length} results, one was asked for`,
+      )
     }
     return type
   }
@@ -89,7 +98,11 @@ export class Graph {
     const key = `${op.name}(${inputs.map((input) => input.id).join(',')})${attrKey(attrs)}`
     const known = this.#nodes.get(key)
     if (known !== undefined) return known
-    const types = op.infer(inputs.map((input) => input.types[0]!), attrs, inputs)
+    const types = op.infer(
+      inputs.map((input) => input.types[0]!),
+      attrs,
+      inputs,
+    )
     const node = new Node(this.#nextNode++, op, inputs, attrs, types, this.origin ?? captureOrigin())
     this.#nodes.set(key, node)
     return node
@@ -135,7 +148,9 @@ let current: Graph | undefined
 /** The graph being traced into; an error outside of `compile`, `trace` or a pass. */
 export function currentGraph(): Graph {
   if (current === undefined) {
-    throw new InternalError('tensor operations only work while a function is being traced (inside compile or trace)')
+    throw new InternalError(
+      'tensor operations only work while a function is being traced (inside compile or trace)',
+    )
   }
   return current
 }

@@ -4,8 +4,6 @@
  * the one that went in. Types are written in the text and inferred again; where the two differ, the text is wrong.
  */
 import { failure, UserError } from '../../errors.ts'
-import { ops } from '../ops/index.ts'
-import { input } from '../ops/input.ts'
 import { currentGraph, type Attrs, type AttrValue, type Func, type Node } from './node.ts'
 import type { Op } from './op.ts'
 import { word } from './print.ts'
@@ -33,14 +31,14 @@ interface Header {
   readonly inside: Set<number>
 }
 
-const opByName: ReadonlyMap<string, Op> = new Map(ops.map((op) => [op.name, op]))
-
 /**
  * The last function of a text, with those before it as bodies, in the current graph.
  *
+ * @param ops what names in the text may mean: the op list, which stands above this folder.
  * @throws UserError naming the line that cannot be read.
  */
-export function parseFunc(text: string): Func {
+export function parseFunc(text: string, ops: readonly Op[]): Func {
+  const opByName = new Map(ops.map((op) => [op.name, op]))
   const { headers, statements } = readLines(text)
   const nodes = new Map<number, Node>()
   const funcs = new Map<string, Func>()
@@ -68,7 +66,9 @@ export function parseFunc(text: string): Func {
   for (const statement of [...statements.values()].toSorted((a, b) => a.number - b.number)) {
     const { line, number, types } = statement
     if (statement.kind === 'parameter') {
-      nodes.set(number, input(currentGraph().scope(), statement.name, types[0]!))
+      const { dtype, shape, axes } = types[0]!
+      const attrs = { scope: currentGraph().scope(), name: statement.name, dtype, shape, axes }
+      nodes.set(number, intern(line, opByName.get('input')!, [], attrs))
       continue
     }
     const op = opByName.get(statement.name)

@@ -44,7 +44,8 @@ export function philoxWord({ seed, step, stream, salt }: PhiloxUse, index: numbe
 }
 
 /** Uniform number in [0, 1) with 24 bits, exact in f32. */
-export const philoxUniform = (use: PhiloxUse, index: number): number => (philoxWord(use, index) >>> 8) / 2 ** 24
+export const philoxUniform = (use: PhiloxUse, index: number): number =>
+  (philoxWord(use, index) >>> 8) / 2 ** 24
 
 /** Upper word of the 64-bit product of two unsigned words, by 16-bit halves: no partial product leaves 2^53. */
 function multiplyHigh(a: number, b: number): number {

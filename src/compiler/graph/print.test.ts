@@ -30,7 +30,7 @@ type Tensors = Record<string, Tensor>
 const trace = (name: string, types: Tree<ValueType>, body: (inputs: Tensors) => Tensors): Func =>
   inFreshGraph(() => traceFunction(name, types, (inputs) => body(inputs as Tensors))).func
 
-const parse = (text: string): Func => inFreshGraph(() => parseFunc(text))
+const parse = (text: string): Func => inFreshGraph(() => parseFunc(text, ops))
 
 /** Prints, parses, prints again; returns what was parsed. */
 function roundTrip(func: Func): Func {

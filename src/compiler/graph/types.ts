@@ -47,7 +47,9 @@ export function stridesOf(shape: readonly number[]): number[] {
 
 /** `f32[batch=4, 8]`: the form used in errors and in printed graphs. */
 export function formatType(type: ValueType): string {
-  const dims = type.shape.map((extent, i) => (type.axes[i] === null ? `${extent}` : `${type.axes[i]}=${extent}`))
+  const dims = type.shape.map((extent, i) =>
+    type.axes[i] === null ? `${extent}` : `${type.axes[i]}=${extent}`,
+  )
   return `${type.dtype}[${dims.join(', ')}]`
 }
 

@@ -18,9 +18,16 @@ export const broadcastOp: Op = {
     const dims = attrs['dims'] as number[]
     const fits =
       dims.length === x!.shape.length &&
-      dims.every((axis, i) => (i === 0 || axis > dims[i - 1]!) && (x!.shape[i] === 1 || x!.shape[i] === shape[axis]))
+      dims.every(
+        (axis, i) => (i === 0 || axis > dims[i - 1]!) && (x!.shape[i] === 1 || x!.shape[i] === shape[axis]),
+      )
     if (!fits) {
-      throw typeError('broadcast', `${formatType(x!)} to [${shape.join(', ')}] by axes [${dims.join(', ')}]`, 'each input axis to be 1 or its result axis', 'reshape first')
+      throw typeError(
+        'broadcast',
+        `${formatType(x!)} to [${shape.join(', ')}] by axes [${dims.join(', ')}]`,
+        'each input axis to be 1 or its result axis',
+        'reshape first',
+      )
     }
     const given = attrs['axes'] as AxisName[]
     const axes = shape.map((_, axis) => given[axis] ?? x!.axes[dims.indexOf(axis)] ?? null)
@@ -29,10 +36,12 @@ export const broadcastOp: Op = {
   gradient(node, [g]) {
     const x = node.inputs[0]!
     const dims = dimsOf(node)
-    const repeated = node.shape.map((_, i) => i).filter((axis) => {
-      const from = dims.indexOf(axis)
-      return from < 0 || (x.shape[from] === 1 && node.shape[axis] !== 1)
-    })
+    const repeated = node.shape
+      .map((_, i) => i)
+      .filter((axis) => {
+        const from = dims.indexOf(axis)
+        return from < 0 || (x.shape[from] === 1 && node.shape[axis] !== 1)
+      })
     return [reshape(sum(g!, repeated), x.shape, x.axes)]
   },
   factors(node) {
@@ -53,7 +62,10 @@ export const broadcastOp: Op = {
     { inputs: [valueType('f64', [])], attrs: { shape: [3], dims: [], axes: [null] } },
     { inputs: [valueType('f64', [3])], attrs: { shape: [2, 3], dims: [1], axes: [null, null] } },
     { inputs: [valueType('f64', [2])], attrs: { shape: [2, 3], dims: [0], axes: [null, null] } },
-    { inputs: [valueType('f64', [2, 1])], attrs: { shape: [2, 4, 3], dims: [0, 2], axes: [null, null, null] } },
+    {
+      inputs: [valueType('f64', [2, 1])],
+      attrs: { shape: [2, 4, 3], dims: [0, 2], axes: [null, null, null] },
+    },
   ],
 }
 

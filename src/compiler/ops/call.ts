@@ -17,7 +17,12 @@ export const callOp: Op = {
     body.params.forEach((param, i) => {
       const given = inputs[i]
       if (!given || given.dtype !== param.dtype || !sameShape(given.shape, param.shape)) {
-        throw typeError(String(attrs['composite']), given ? formatType(given) : 'nothing', `${formatType(param.type)} as input ${i}`, 'check the call')
+        throw typeError(
+          String(attrs['composite']),
+          given ? formatType(given) : 'nothing',
+          `${formatType(param.type)} as input ${i}`,
+          'check the call',
+        )
       }
     })
     return body.results.map((result) => result.type)
@@ -34,6 +39,12 @@ export const compositeName = (node: Node): string => String(node.attrs['composit
 export const optionsOf = (node: Node): Attrs => node.attrs['options'] as Attrs
 
 /** `flops`: the count of the algorithm where a kernel may do less than the body (causal attention); null: the body's. */
-export function call(composite: string, inputs: readonly Node[], options: Attrs, body: Func, flops: number | null): Node {
+export function call(
+  composite: string,
+  inputs: readonly Node[],
+  options: Attrs,
+  body: Func,
+  flops: number | null,
+): Node {
   return apply(callOp, inputs, { composite, options: options as AttrValue, flops, body })
 }

@@ -11,7 +11,8 @@ export const castOp: Op = {
   kind: 'elementwise',
   infer([input], attrs) {
     const to = attrs['to'] as DType
-    if (!dtypes.includes(to)) throw typeError('cast', String(attrs['to']), dtypes.join(', '), 'name one of these')
+    if (!dtypes.includes(to))
+      throw typeError('cast', String(attrs['to']), dtypes.join(', '), 'name one of these')
     return [valueType(to, input!.shape, input!.axes)]
   },
   gradient(node, [g]) {

@@ -21,7 +21,12 @@ export const concatOp: Op = {
         type.shape.every((extent, i) => i === axis || extent === first.shape[i]),
     )
     if (!fits || axis < 0 || axis >= first.shape.length) {
-      throw typeError('concat', inputs.map(formatType).join(', '), `tensors that differ along axis ${axis} only`, 'check shapes and dtypes')
+      throw typeError(
+        'concat',
+        inputs.map(formatType).join(', '),
+        `tensors that differ along axis ${axis} only`,
+        'check shapes and dtypes',
+      )
     }
     const shape = first.shape.map((extent, i) =>
       i === axis ? inputs.reduce((total, type) => total + type.shape[axis]!, 0) : extent,
@@ -58,7 +63,10 @@ export const concatOp: Op = {
   },
   samples: () => [
     { inputs: [valueType('f64', [2]), valueType('f64', [3])], attrs: { axis: 0 } },
-    { inputs: [valueType('f64', [2, 3]), valueType('f64', [2, 1]), valueType('f64', [2, 4])], attrs: { axis: 1 } },
+    {
+      inputs: [valueType('f64', [2, 3]), valueType('f64', [2, 1]), valueType('f64', [2, 4])],
+      attrs: { axis: 1 },
+    },
     { inputs: [valueType('f64', [2, 2, 3]), valueType('f64', [2, 1, 3])], attrs: { axis: 1 } },
   ],
 }

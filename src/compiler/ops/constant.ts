@@ -20,14 +20,18 @@ export const constantOp: Op = {
 
 /** JSON has no infinities or NaN, so those values travel as text. */
 export const constant = (value: number, dtype: DType): Node =>
-  apply(constantOp, [], { dtype, value: Number.isFinite(value) && !Object.is(value, -0) ? value : textOf(value) })
+  apply(constantOp, [], {
+    dtype,
+    value: Number.isFinite(value) && !Object.is(value, -0) ? value : textOf(value),
+  })
 
 const textOf = (value: number): string => (Object.is(value, -0) ? '-0' : String(value))
 
 export const constantValue = (node: Node): number => Number(node.attrs['value'])
 
 /** A tensor of the given type, every element `value`. */
-export const fill = (value: number, type: ValueType): Node => broadcast(constant(value, type.dtype), type.shape, [], type.axes)
+export const fill = (value: number, type: ValueType): Node =>
+  broadcast(constant(value, type.dtype), type.shape, [], type.axes)
 
 /** The value of a constant or of a constant broadcast to a shape; undefined for anything else. */
 export function constantOf(node: Node): number | undefined {

@@ -21,8 +21,11 @@ export interface DotAxes {
 export const dotAxes = (node: Node): DotAxes => node.attrs as unknown as DotAxes
 
 /** Axes of an operand that are neither batch nor contracted. */
-export const freeAxes = (shape: readonly number[], batch: readonly number[], contract: readonly number[]): number[] =>
-  shape.map((_, i) => i).filter((i) => !batch.includes(i) && !contract.includes(i))
+export const freeAxes = (
+  shape: readonly number[],
+  batch: readonly number[],
+  contract: readonly number[],
+): number[] => shape.map((_, i) => i).filter((i) => !batch.includes(i) && !contract.includes(i))
 
 export const dotOp: Op = {
   name: 'dot',
@@ -40,11 +43,21 @@ export const dotOp: Op = {
     ]
     for (const [i, j] of pairs) {
       if (a!.shape[i] !== b!.shape[j]) {
-        throw typeError('dot', shown(), `axis ${i} of a and axis ${j} of b to have one extent`, 'check the contracted axes')
+        throw typeError(
+          'dot',
+          shown(),
+          `axis ${i} of a and axis ${j} of b to have one extent`,
+          'check the contracted axes',
+        )
       }
       const [x, y] = [a!.axes[i], b!.axes[j]]
       if (x !== null && y !== null && x !== y) {
-        throw typeError('dot', shown(), `paired axes to carry one name, not '${x}' and '${y}'`, 'rename one side')
+        throw typeError(
+          'dot',
+          shown(),
+          `paired axes to carry one name, not '${x}' and '${y}'`,
+          'rename one side',
+        )
       }
     }
     const pick = (type: ValueType, axes: readonly number[]): [number[], (string | null)[]] => [
@@ -56,7 +69,13 @@ export const dotOp: Op = {
       pick(a!, freeAxes(a!.shape, aBatch, aContract)),
       pick(b!, freeAxes(b!.shape, bBatch, bContract)),
     ]
-    return [valueType(accumulated(a!.dtype), parts.flatMap(([shape]) => shape), parts.flatMap(([, axes]) => axes))]
+    return [
+      valueType(
+        accumulated(a!.dtype),
+        parts.flatMap(([shape]) => shape),
+        parts.flatMap(([, axes]) => axes),
+      ),
+    ]
   },
   // da = g . b over b's free axes; db = a . g over a's: then the axes go back to where the operand had them.
   gradient(node, [g]) {
@@ -72,13 +91,13 @@ export const dotOp: Op = {
     const db = dot(a, cotangent, { aBatch, bBatch: batch, aContract: aFree, bContract: gFreeA })
     // Contracted axes come out in the order in which the *other* operand stores them.
     const byOther = (own: readonly number[], other: readonly number[]): number[] =>
-      other.map((_, i) => i).toSorted((i, j) => other[i]! - other[j]!).map((i) => own[i]!)
+      other
+        .map((_, i) => i)
+        .toSorted((i, j) => other[i]! - other[j]!)
+        .map((i) => own[i]!)
     const daAxes = [...aBatch, ...aFree, ...byOther(aContract, bContract)]
     const dbAxes = [...bBatch, ...byOther(bContract, aContract), ...bFree]
-    return [
-      castTo(transpose(da, inverse(daAxes)), a.dtype),
-      castTo(transpose(db, inverse(dbAxes)), b.dtype),
-    ]
+    return [castTo(transpose(da, inverse(daAxes)), a.dtype), castTo(transpose(db, inverse(dbAxes)), b.dtype)]
   },
   factors(node) {
     const [a, b] = node.inputs as [Node, Node]
@@ -105,7 +124,9 @@ export const dotOp: Op = {
       const strides = stridesOf(shape)
       let list = [0]
       for (const axis of axes) {
-        list = list.flatMap((base) => Array.from({ length: shape[axis]! }, (_, i) => base + i * strides[axis]!))
+        list = list.flatMap((base) =>
+          Array.from({ length: shape[axis]! }, (_, i) => base + i * strides[axis]!),
+        )
       }
       return list
     }

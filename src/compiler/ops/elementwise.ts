@@ -5,7 +5,7 @@
 import { currentGraph, type Node } from '../graph/node.ts'
 import type { Op, Sample } from '../graph/op.ts'
 import { formatType, isFloat, mergeAxes, sameShape, sizeOf, typeError, valueType } from '../graph/types.ts'
-import type { DType, ValueType } from '../graph/types.ts'
+import type { DType } from '../graph/types.ts'
 
 export type ElementwiseKind = 'float' | 'number' | 'bool' | 'any'
 
@@ -83,12 +83,12 @@ export function elementwise(spec: ElementwiseSpec): Op {
   }
 }
 
-function defaultSamples(spec: ElementwiseSpec): Sample[] {
-  const dtype: DType = spec.accepts === 'bool' ? 'bool' : 'f64'
-  return [[], [5], [2, 3], [2, 1, 4]].map((shape) => ({
-    inputs: Array.from({ length: spec.arity }, (): ValueType => valueType(dtype, shape)),
-    ...(spec.ranges ? { ranges: spec.ranges } : {}),
-  }))
+function defaultSamples({ accepts, arity, ranges }: ElementwiseSpec): Sample[] {
+  const dtype: DType = accepts === 'bool' ? 'bool' : 'f64'
+  return [[], [5], [2, 3], [2, 1, 4]].map((shape) => {
+    const inputs = Array.from({ length: arity }, () => valueType(dtype, shape))
+    return ranges ? { inputs, ranges } : { inputs }
+  })
 }
 
 export const apply = (op: Op, inputs: readonly Node[], attrs: Node['attrs'] = {}): Node =>

@@ -13,7 +13,13 @@ export const equalOp = elementwise({
   gradient: () => [null, null],
   c: ([a, b]) => `(${a} == ${b})`,
   samples: () => [
-    { inputs: [valueType('i32', [9]), valueType('i32', [9])], ranges: [[0, 3], [0, 3]] },
+    {
+      inputs: [valueType('i32', [9]), valueType('i32', [9])],
+      ranges: [
+        [0, 3],
+        [0, 3],
+      ],
+    },
     { inputs: [valueType('bool', [2, 4]), valueType('bool', [2, 4])] },
   ],
 })

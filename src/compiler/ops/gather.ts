@@ -14,9 +14,20 @@ export const gatherOp: Op = {
   kind: 'index',
   infer([table, index]) {
     if (index!.dtype !== 'i32' || table!.shape.length === 0) {
-      throw typeError('gather', `${formatType(table!)} by ${formatType(index!)}`, 'a table with rows and an i32 index', 'cast the index to i32')
+      throw typeError(
+        'gather',
+        `${formatType(table!)} by ${formatType(index!)}`,
+        'a table with rows and an i32 index',
+        'cast the index to i32',
+      )
     }
-    return [valueType(table!.dtype, [...index!.shape, ...table!.shape.slice(1)], [...index!.axes, ...table!.axes.slice(1)])]
+    return [
+      valueType(
+        table!.dtype,
+        [...index!.shape, ...table!.shape.slice(1)],
+        [...index!.axes, ...table!.axes.slice(1)],
+      ),
+    ]
   },
   gradient(node, [g]) {
     const [table, index] = node.inputs as [Node, Node]
@@ -40,9 +51,27 @@ export const gatherOp: Op = {
     return out
   },
   samples: () => [
-    { inputs: [valueType('f64', [5, 3]), valueType('i32', [4])], ranges: [[-2, 2], [0, 5]] },
-    { inputs: [valueType('f64', [7]), valueType('i32', [2, 3])], ranges: [[-2, 2], [0, 7]] },
-    { inputs: [valueType('f64', [4, 2, 3]), valueType('i32', [])], ranges: [[-2, 2], [0, 4]] },
+    {
+      inputs: [valueType('f64', [5, 3]), valueType('i32', [4])],
+      ranges: [
+        [-2, 2],
+        [0, 5],
+      ],
+    },
+    {
+      inputs: [valueType('f64', [7]), valueType('i32', [2, 3])],
+      ranges: [
+        [-2, 2],
+        [0, 7],
+      ],
+    },
+    {
+      inputs: [valueType('f64', [4, 2, 3]), valueType('i32', [])],
+      ranges: [
+        [-2, 2],
+        [0, 4],
+      ],
+    },
   ],
 }
 

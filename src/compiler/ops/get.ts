@@ -10,7 +10,13 @@ export const getOp: Op = {
   kind: 'structure',
   infer(_, attrs, [node]) {
     const type = node!.types[attrs['index'] as number]
-    if (!type) throw typeError('get', `result ${String(attrs['index'])}`, `0 to ${node!.types.length - 1}`, 'check the index')
+    if (!type)
+      throw typeError(
+        'get',
+        `result ${String(attrs['index'])}`,
+        `0 to ${node!.types.length - 1}`,
+        'check the index',
+      )
     return [type]
   },
   factors: (node) => ({ inputs: [], results: [node.shape.map(() => null)] }),

@@ -13,7 +13,12 @@ export const gradOp: Op = {
   kind: 'structure',
   infer([loss, ...wrt]) {
     if (loss!.shape.length > 0 || !isFloat(loss!.dtype)) {
-      throw typeError('grad', formatType(loss!), 'a float scalar to differentiate', 'reduce it with sum() or mean()')
+      throw typeError(
+        'grad',
+        formatType(loss!),
+        'a float scalar to differentiate',
+        'reduce it with sum() or mean()',
+      )
     }
     const other = wrt.find((type) => !isFloat(type.dtype))
     if (other) throw typeError('grad', formatType(other), 'float values to differentiate by', 'cast it first')

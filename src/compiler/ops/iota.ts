@@ -13,7 +13,10 @@ export const iotaOp: Op = {
   ],
   gradient: () => [],
   // The counted axis is global: a shard must know its offset, so it stays whole.
-  factors: (node) => ({ inputs: [], results: [node.shape.map((_, i) => (i === node.attrs['axis'] ? null : `d${i}`))] }),
+  factors: (node) => ({
+    inputs: [],
+    results: [node.shape.map((_, i) => (i === node.attrs['axis'] ? null : `d${i}`))],
+  }),
   flops: () => 0,
   reference(node) {
     const axis = node.attrs['axis'] as number

@@ -11,8 +11,20 @@ export const modOp = elementwise({
   apply: (a, b) => a % b,
   c: ([a, b], dtype) => (dtype === 'i32' || dtype === 'u8' ? `(${a} % ${b})` : `fmod(${a}, ${b})`),
   samples: () => [
-    { inputs: [valueType('i32', [6]), valueType('i32', [6])], ranges: [[-9, 9], [1, 5]] },
-    { inputs: [valueType('i32', [2, 3]), valueType('i32', [2, 3])], ranges: [[0, 100], [1, 50]] },
+    {
+      inputs: [valueType('i32', [6]), valueType('i32', [6])],
+      ranges: [
+        [-9, 9],
+        [1, 5],
+      ],
+    },
+    {
+      inputs: [valueType('i32', [2, 3]), valueType('i32', [2, 3])],
+      ranges: [
+        [0, 100],
+        [1, 50],
+      ],
+    },
   ],
 })
 

@@ -6,7 +6,11 @@ import type { Values } from '../graph/op.ts'
 import { sizeOf, stridesOf } from '../graph/types.ts'
 
 /** Fills a result by asking, for each of its indices, which input element it shows (-1: zero). */
-export function remap(shape: readonly number[], x: Values, source: (index: readonly number[]) => number): Values {
+export function remap(
+  shape: readonly number[],
+  x: Values,
+  source: (index: readonly number[]) => number,
+): Values {
   const out = new Float64Array(sizeOf(shape))
   const index = shape.map(() => 0)
   for (let i = 0; i < out.length; i++) {

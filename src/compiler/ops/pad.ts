@@ -13,10 +13,25 @@ export const padOp: Op = {
   infer([x], attrs) {
     const low = attrs['low'] as number[]
     const high = attrs['high'] as number[]
-    if (low.length !== x!.shape.length || high.length !== low.length || [...low, ...high].some((n) => n < 0)) {
-      throw typeError('pad', `low [${low.join(', ')}], high [${high.join(', ')}] of ${formatType(x!)}`, 'one count per axis, none negative', 'use slice to crop')
+    if (
+      low.length !== x!.shape.length ||
+      high.length !== low.length ||
+      [...low, ...high].some((n) => n < 0)
+    ) {
+      throw typeError(
+        'pad',
+        `low [${low.join(', ')}], high [${high.join(', ')}] of ${formatType(x!)}`,
+        'one count per axis, none negative',
+        'use slice to crop',
+      )
     }
-    return [valueType(x!.dtype, x!.shape.map((extent, i) => extent + low[i]! + high[i]!), x!.axes)]
+    return [
+      valueType(
+        x!.dtype,
+        x!.shape.map((extent, i) => extent + low[i]! + high[i]!),
+        x!.axes,
+      ),
+    ]
   },
   gradient: (node, [g]) => [slice(g!, node.attrs['low'] as number[], node.inputs[0]!.shape)],
   factors(node) {

@@ -15,7 +15,12 @@ export const randomOp: Op = {
   kind: 'leaf',
   infer(inputs, attrs) {
     if (inputs.length !== 3 || inputs.some((type) => type.dtype !== 'i32' || type.shape.length > 0)) {
-      throw typeError('random', `${inputs.length} inputs`, 'three i32 scalars: seed, step, salt', 'cast them to i32')
+      throw typeError(
+        'random',
+        `${inputs.length} inputs`,
+        'three i32 scalars: seed, step, salt',
+        'cast them to i32',
+      )
     }
     return [valueType('f32', attrs['shape'] as number[], attrs['axes'] as AxisName[])]
   },

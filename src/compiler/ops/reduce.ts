@@ -7,10 +7,21 @@ export const reducedAxes = (node: Node): readonly number[] => node.attrs['axes']
 
 export function inferReduce(name: string, input: ValueType, axes: readonly number[]): ValueType[] {
   if (axes.some((axis) => axis < 0 || axis >= input.shape.length) || new Set(axes).size !== axes.length) {
-    throw typeError(name, `axes ${axes.join(', ')} of ${formatType(input)}`, 'distinct axes of the input', 'check the axis numbers')
+    throw typeError(
+      name,
+      `axes ${axes.join(', ')} of ${formatType(input)}`,
+      'distinct axes of the input',
+      'check the axis numbers',
+    )
   }
   const keep = input.shape.map((_, i) => i).filter((i) => !axes.includes(i))
-  return [valueType(input.dtype, keep.map((i) => input.shape[i]!), keep.map((i) => input.axes[i]!))]
+  return [
+    valueType(
+      input.dtype,
+      keep.map((i) => input.shape[i]!),
+      keep.map((i) => input.axes[i]!),
+    ),
+  ]
 }
 
 export function reduceFactors(node: Node, reduce: 'sum' | 'max'): Factors {
@@ -18,7 +29,12 @@ export function reduceFactors(node: Node, reduce: 'sum' | 'max'): Factors {
   return { inputs: [labels], results: [labels.filter((_, i) => !reducedAxes(node).includes(i))], reduce }
 }
 
-export function foldReduce(node: Node, x: Values, start: number, combine: (a: number, b: number) => number): Values {
+export function foldReduce(
+  node: Node,
+  x: Values,
+  start: number,
+  combine: (a: number, b: number) => number,
+): Values {
   const shape = node.inputs[0]!.shape
   const axes = reducedAxes(node)
   const strides = stridesOf(shape)

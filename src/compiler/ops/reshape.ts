@@ -11,7 +11,12 @@ export const reshapeOp: Op = {
   infer([x], attrs) {
     const shape = attrs['shape'] as number[]
     if (sizeOf(shape) !== sizeOf(x!.shape)) {
-      throw typeError('reshape', `${formatType(x!)} to [${shape.join(', ')}]`, `${sizeOf(x!.shape)} elements, not ${sizeOf(shape)}`, 'check the extents')
+      throw typeError(
+        'reshape',
+        `${formatType(x!)} to [${shape.join(', ')}]`,
+        `${sizeOf(x!.shape)} elements, not ${sizeOf(shape)}`,
+        'check the extents',
+      )
     }
     return [valueType(x!.dtype, shape, attrs['axes'] as AxisName[])]
   },
@@ -44,7 +49,11 @@ export const reshapeOp: Op = {
 }
 
 /** Changes shape, or only axis names. */
-export function reshape(x: Node, shape: readonly number[], axes: readonly AxisName[] = shape.map(() => null)): Node {
+export function reshape(
+  x: Node,
+  shape: readonly number[],
+  axes: readonly AxisName[] = shape.map(() => null),
+): Node {
   if (sameShape(x.shape, shape) && axes.every((name, i) => name === x.axes[i])) return x
   return apply(reshapeOp, [x], { shape: [...shape], axes: [...axes] })
 }

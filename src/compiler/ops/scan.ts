@@ -33,17 +33,28 @@ export const scanOp: Op = {
       const given = inputs[i]
       const want = i < numFixed ? param.shape : [length, ...param.shape]
       if (!given || given.dtype !== param.dtype || !sameShape(given.shape, want)) {
-        throw typeError('scan', given ? formatType(given) : 'nothing', `${param.dtype}[${want.join(', ')}] as input ${i}`, 'check carries and slices')
+        throw typeError(
+          'scan',
+          given ? formatType(given) : 'nothing',
+          `${param.dtype}[${want.join(', ')}] as input ${i}`,
+          'check carries and slices',
+        )
       }
     })
     const carries = body.params.slice(numConstants, numFixed)
     carries.forEach((carry, i) => {
       const next = body.results[i]
       if (!next || next.dtype !== carry.dtype || !sameShape(next.shape, carry.shape)) {
-        throw typeError('scan', next ? formatType(next.type) : 'nothing', `carry ${i} to keep the type ${formatType(carry.type)}`, 'cast or reshape inside the body')
+        throw typeError(
+          'scan',
+          next ? formatType(next.type) : 'nothing',
+          `carry ${i} to keep the type ${formatType(carry.type)}`,
+          'cast or reshape inside the body',
+        )
       }
     })
-    const stacked = (type: ValueType): ValueType => valueType(type.dtype, [length, ...type.shape], [attrs.axis, ...type.axes])
+    const stacked = (type: ValueType): ValueType =>
+      valueType(type.dtype, [length, ...type.shape], [attrs.axis, ...type.axes])
     return body.results.map((result, i) => (i < numCarries ? carries[i]!.type : stacked(result.type)))
   },
   factors: (node) => ({

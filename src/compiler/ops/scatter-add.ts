@@ -4,7 +4,15 @@
  */
 import type { Node } from '../graph/node.ts'
 import type { Op } from '../graph/op.ts'
-import { formatType, isFloat, sameShape, sizeOf, typeError, valueType, type AxisName } from '../graph/types.ts'
+import {
+  formatType,
+  isFloat,
+  sameShape,
+  sizeOf,
+  typeError,
+  valueType,
+  type AxisName,
+} from '../graph/types.ts'
 import { apply } from './elementwise.ts'
 import { gather } from './gather.ts'
 
@@ -15,7 +23,12 @@ export const scatterAddOp: Op = {
   infer([index, updates], attrs) {
     const rank = index!.shape.length
     if (index!.dtype !== 'i32' || !sameShape(updates!.shape.slice(0, rank), index!.shape)) {
-      throw typeError('scatterAdd', `${formatType(index!)} and ${formatType(updates!)}`, 'an i32 index whose shape leads the updates', 'reshape one side')
+      throw typeError(
+        'scatterAdd',
+        `${formatType(index!)} and ${formatType(updates!)}`,
+        'an i32 index whose shape leads the updates',
+        'reshape one side',
+      )
     }
     return [
       valueType(
@@ -43,8 +56,22 @@ export const scatterAddOp: Op = {
     return out
   },
   samples: () => [
-    { inputs: [valueType('i32', [6]), valueType('f64', [6, 3])], attrs: { rows: 4, axis: null }, ranges: [[0, 4], [-2, 2]] },
-    { inputs: [valueType('i32', [2, 3]), valueType('f64', [2, 3])], attrs: { rows: 5, axis: null }, ranges: [[0, 5], [-2, 2]] },
+    {
+      inputs: [valueType('i32', [6]), valueType('f64', [6, 3])],
+      attrs: { rows: 4, axis: null },
+      ranges: [
+        [0, 4],
+        [-2, 2],
+      ],
+    },
+    {
+      inputs: [valueType('i32', [2, 3]), valueType('f64', [2, 3])],
+      attrs: { rows: 5, axis: null },
+      ranges: [
+        [0, 5],
+        [-2, 2],
+      ],
+    },
   ],
 }
 

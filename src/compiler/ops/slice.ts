@@ -20,14 +20,25 @@ export const sliceOp: Op = {
       size.length === start.length &&
       start.every((at, i) => at >= 0 && size[i]! >= 0 && at + size[i]! <= x!.shape[i]!)
     if (!inside) {
-      throw typeError('slice', `start [${start.join(', ')}], size [${size.join(', ')}] of ${formatType(x!)}`, 'a box inside the tensor', 'check start and size')
+      throw typeError(
+        'slice',
+        `start [${start.join(', ')}], size [${size.join(', ')}] of ${formatType(x!)}`,
+        'a box inside the tensor',
+        'check start and size',
+      )
     }
     return [valueType(x!.dtype, size, x!.axes)]
   },
   gradient(node, [g]) {
     const x = node.inputs[0]!
     const start = startOf(node)
-    return [pad(g!, start, x.shape.map((extent, i) => extent - start[i]! - node.shape[i]!))]
+    return [
+      pad(
+        g!,
+        start,
+        x.shape.map((extent, i) => extent - start[i]! - node.shape[i]!),
+      ),
+    ]
   },
   factors(node) {
     const x = node.inputs[0]!
@@ -38,7 +49,9 @@ export const sliceOp: Op = {
   reference(node, [x]) {
     const strides = stridesOf(node.inputs[0]!.shape)
     const start = startOf(node)
-    return remap(node.shape, x!, (index) => index.reduce((at, i, axis) => at + (i + start[axis]!) * strides[axis]!, 0))
+    return remap(node.shape, x!, (index) =>
+      index.reduce((at, i, axis) => at + (i + start[axis]!) * strides[axis]!, 0),
+    )
   },
   samples: () => [
     { inputs: [valueType('f64', [7])], attrs: { start: [2], size: [4] } },

@@ -13,10 +13,24 @@ export const transposeOp: Op = {
   kind: 'movement',
   infer([x], attrs) {
     const permutation = attrs['permutation'] as number[]
-    if (permutation.toSorted((a, b) => a - b).some((axis, i) => axis !== i) || permutation.length !== x!.shape.length) {
-      throw typeError('transpose', `axes [${permutation.join(', ')}] of ${formatType(x!)}`, 'each axis once', 'check the order')
+    if (
+      permutation.toSorted((a, b) => a - b).some((axis, i) => axis !== i) ||
+      permutation.length !== x!.shape.length
+    ) {
+      throw typeError(
+        'transpose',
+        `axes [${permutation.join(', ')}] of ${formatType(x!)}`,
+        'each axis once',
+        'check the order',
+      )
     }
-    return [valueType(x!.dtype, permutation.map((i) => x!.shape[i]!), permutation.map((i) => x!.axes[i]!))]
+    return [
+      valueType(
+        x!.dtype,
+        permutation.map((i) => x!.shape[i]!),
+        permutation.map((i) => x!.axes[i]!),
+      ),
+    ]
   },
   gradient(node, [g]) {
     const back: number[] = []
@@ -31,7 +45,9 @@ export const transposeOp: Op = {
   reference(node, [x]) {
     const strides = stridesOf(node.inputs[0]!.shape)
     const permutation = permutationOf(node)
-    return remap(node.shape, x!, (index) => permutation.reduce((at, axis, i) => at + index[i]! * strides[axis]!, 0))
+    return remap(node.shape, x!, (index) =>
+      permutation.reduce((at, axis, i) => at + index[i]! * strides[axis]!, 0),
+    )
   },
   samples: () => [
     { inputs: [valueType('f64', [3, 4])], attrs: { permutation: [1, 0] } },

@@ -22,10 +22,18 @@ export function check(func: Func, pass: string, legality: Legality = { gone: [] 
   for (const node of reachable([...func.params, ...func.results])) {
     if (!known.has(node.op)) fail(node, 'is not in the op list')
     if (legality.gone.includes(node.op.name)) fail(node, `${node.op.name} must be gone by now`)
-    if (node.op.name === 'input' && !params.has(node)) fail(node, `'${String(node.attrs['name'])}' is no parameter of this function`)
+    if (node.op.name === 'input' && !params.has(node))
+      fail(node, `'${String(node.attrs['name'])}' is no parameter of this function`)
     if (node.inputs.some((x) => x.id >= node.id)) fail(node, 'uses a later node')
-    const inferred = node.op.infer(node.inputs.map((x) => x.types[0]!), node.attrs, node.inputs)
-    if (inferred.length !== node.types.length || !inferred.every((type, i) => sameType(type, node.types[i]!))) {
+    const inferred = node.op.infer(
+      node.inputs.map((x) => x.types[0]!),
+      node.attrs,
+      node.inputs,
+    )
+    if (
+      inferred.length !== node.types.length ||
+      !inferred.every((type, i) => sameType(type, node.types[i]!))
+    ) {
       fail(node, `inferred ${inferred.map(formatType).join()}`)
     }
     const body = bodyOf(node)

@@ -27,13 +27,17 @@ export function gradient(func: Func): Func {
   // Loops whose forward pass must return more than the user asked for.
   const widened = new Map<Node, Node>()
   const rule: Rule = (node, inputs) => {
-    if (node.op === getOp && node.inputs[0]!.op === gradOp) return gradients.get(inputs[0]!)![node.attrs['index'] as number]
+    if (node.op === getOp && node.inputs[0]!.op === gradOp)
+      return gradients.get(inputs[0]!)![node.attrs['index'] as number]
     if (node.op !== gradOp) return undefined
     const [loss, ...variables] = inputs as [Node, ...Node[]]
     const cotangents = backward([loss], [fill(1, loss.type)], variables, widened)
     // The grad node itself stays as a handle that only `get` looks at; it is dead afterwards.
     const handle = currentGraph().intern(gradOp, inputs, {})
-    gradients.set(handle, variables.map((variable, i) => cotangents[i] ?? fill(0, variable.type)))
+    gradients.set(
+      handle,
+      variables.map((variable, i) => cotangents[i] ?? fill(0, variable.type)),
+    )
     return handle
   }
   const gradients = new Map<Node, Node[]>()
@@ -141,10 +145,12 @@ function scanBackward(
   const carries = params.slice(numConstants, numFixed)
 
   // Cotangents that flow into one iteration of the body: of every float carry, and of the ys that have one.
-  const carryIn = carries.map((carry, i) => (isFloat(carry.dtype) ? input(scope, `d carry${i}`, carry.type) : null))
-  const ysIn = body.results.slice(numCarries).map((y, i) =>
-    given[numCarries + i] ? input(scope, `d y${i}`, y.type) : null,
+  const carryIn = carries.map((carry, i) =>
+    isFloat(carry.dtype) ? input(scope, `d carry${i}`, carry.type) : null,
   )
+  const ysIn = body.results
+    .slice(numCarries)
+    .map((y, i) => (given[numCarries + i] ? input(scope, `d y${i}`, y.type) : null))
   // Which parameters to differentiate: all float carries, and the constants and slices the caller wants.
   const variables = params.filter(
     (param, i) => isFloat(param.dtype) && (wanted[i] || (i >= numConstants && i < numFixed)),
@@ -161,7 +167,8 @@ function scanBackward(
   const nodes = reachable(outputs)
   for (const x of nodes) {
     if (x.inputs.some((y) => dependent.has(y))) dependent.add(x)
-    if (!dependent.has(x) && x.op !== inputOp && x.inputs.every((y) => closed.has(y)) && x.op.flops(x) === 0) closed.add(x)
+    if (!dependent.has(x) && x.op !== inputOp && x.inputs.every((y) => closed.has(y)) && x.op.flops(x) === 0)
+      closed.add(x)
   }
   // Values of the loop's constants alone are the same in every step: made again rather than stacked.
   const invariant = new Set<Node>(params.slice(0, numConstants))
@@ -198,7 +205,8 @@ function scanBackward(
   const backCarries = carryIn.filter((x) => x !== null)
   const slicesOut = params.slice(numFixed).filter((param) => partOf.get(param))
   const ysUsed = ysIn.filter((x) => x !== null)
-  const inner = (param: Node): Node => input(scope, `in ${String(param.attrs['name'])}${param.id}`, param.type)
+  const inner = (param: Node): Node =>
+    input(scope, `in ${String(param.attrs['name'])}${param.id}`, param.type)
   const constantParams = constants.map(inner)
   const sliceParams = slices.map(inner)
   const stackedParams = stacked.map((x, i) => input(scope, `residual${i}`, x.type))
@@ -207,7 +215,9 @@ function scanBackward(
     ...slices.map((x, i) => [x, sliceParams[i]!] as const),
     ...stacked.map((x, i) => [x, stackedParams[i]!] as const),
   ])
-  const nextCarries = carries.filter((carry) => isFloat(carry.dtype)).map((carry) => partOf.get(carry) ?? fill(0, carry.type))
+  const nextCarries = carries
+    .filter((carry) => isFloat(carry.dtype))
+    .map((carry) => partOf.get(carry) ?? fill(0, carry.type))
   const results = substitute(
     [
       ...nextCarries,

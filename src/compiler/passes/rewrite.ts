@@ -20,7 +20,11 @@ export class Rewrite {
     const known = this.#bodies.get(func)
     if (known) return known
     const made = this.nodes([...func.params, ...func.results])
-    const rebuilt = currentGraph().func(func.name, made.slice(0, func.params.length), made.slice(func.params.length))
+    const rebuilt = currentGraph().func(
+      func.name,
+      made.slice(0, func.params.length),
+      made.slice(func.params.length),
+    )
     this.#bodies.set(func, rebuilt)
     return rebuilt
   }

@@ -41,7 +41,8 @@ function foldConstants(node: Node, inputs: readonly Node[]): Node | undefined {
 /** x + 0, x * 1, x / 1, -(-x), and selection by a constant. x * 0 is left alone: x may be infinite. */
 function neutral(node: Node, inputs: readonly Node[]): Node | undefined {
   const [a, b, c] = inputs as [Node, Node, Node]
-  const keep = (x: Node): Node | undefined => (sameShape(x.shape, node.shape) ? reshape(x, node.shape, node.axes) : undefined)
+  const keep = (x: Node): Node | undefined =>
+    sameShape(x.shape, node.shape) ? reshape(x, node.shape, node.axes) : undefined
   if (node.op === addOp) return isConstant(b, 0) ? keep(a) : isConstant(a, 0) ? keep(b) : undefined
   if (node.op === mulOp) return isConstant(b, 1) ? keep(a) : isConstant(a, 1) ? keep(b) : undefined
   if (node.op === divOp) return isConstant(b, 1) ? keep(a) : undefined
@@ -60,11 +61,16 @@ function combineMoves(node: Node, [x]: readonly Node[]): Node | undefined {
   if (node.op === reshapeOp) {
     const constantValue = constantOf(x!)
     if (constantValue !== undefined) return fill(constantValue, node.type)
-    return x!.op === reshapeOp ? reshape(x!.inputs[0]!, node.shape, node.axes) : reshape(x!, node.shape, node.axes)
+    return x!.op === reshapeOp
+      ? reshape(x!.inputs[0]!, node.shape, node.axes)
+      : reshape(x!, node.shape, node.axes)
   }
   if (node.op === transposeOp && x!.op === transposeOp) {
     const inner = permutationOf(x!)
-    return transpose(x!.inputs[0]!, permutationOf(node).map((i) => inner[i]!))
+    return transpose(
+      x!.inputs[0]!,
+      permutationOf(node).map((i) => inner[i]!),
+    )
   }
   if (node.op === broadcastOp && x!.op === broadcastOp) {
     const inner = x!.attrs['dims'] as number[]

@@ -55,7 +55,7 @@ static double multiplyAdd(char *memory) {
   Vector chain[CHAINS], scale, shift;
   // Through volatile, or the compiler would do the sums itself; near 1, since subnormals would be slow.
   volatile float one = 0.999f, small = 0.001f;
-  for (int i = 0; i < CHAINS; i++) chain[i] = (Vector){0} + one + i;
+  for (int i = 0; i < CHAINS; i++) chain[i] = (Vector){0} + one + (float)i;
   scale = (Vector){0} + one;
   shift = (Vector){0} + small;
   double start = now(), seconds;

@@ -22,21 +22,31 @@ export function substitute(roots: readonly Node[], replacement: ReadonlyMap<Node
   for (const node of reachable(roots)) {
     const inputs = node.inputs.map((x) => made.get(x)!)
     const same = inputs.every((x, i) => x === node.inputs[i])
-    made.set(node, replacement.get(node) ?? (same ? node : currentGraph().intern(node.op, inputs, node.attrs)))
+    made.set(
+      node,
+      replacement.get(node) ?? (same ? node : currentGraph().intern(node.op, inputs, node.attrs)),
+    )
   }
   return roots.map((root) => made.get(root)!)
 }
 
 /** Closes a body over what it captured: returns the function and the outer nodes its first parameters stand for. */
-function close(name: string, params: readonly Node[], bodyResults: readonly Node[]): { func: Func; captured: Node[] } {
+function close(
+  name: string,
+  params: readonly Node[],
+  bodyResults: readonly Node[],
+): { func: Func; captured: Node[] } {
   const nodes = reachable(bodyResults)
   // Values that an inner `grad` differentiates by must stay visible inside, not be hoisted as part of something larger.
-  const variables = new Set(nodes.filter((node) => node.op === gradOp).flatMap((node) => node.inputs.slice(1)))
+  const variables = new Set(
+    nodes.filter((node) => node.op === gradOp).flatMap((node) => node.inputs.slice(1)),
+  )
   const inside = new Set<Node>(params)
   const hasData = new Set<Node>()
   for (const node of nodes) {
     if (node.inputs.some((x) => inside.has(x) || variables.has(x))) inside.add(node)
-    if (node.op === inputOp || node.inputs.some((x) => hasData.has(x)) || node.op.flops(node) > 0) hasData.add(node)
+    if (node.op === inputOp || node.inputs.some((x) => hasData.has(x)) || node.op.flops(node) > 0)
+      hasData.add(node)
   }
   const usedInside = new Set(nodes.filter((node) => inside.has(node)).flatMap((node) => node.inputs))
   // Index arithmetic and constants are cheaper to rebuild than to carry; everything else from outside is captured.
@@ -50,7 +60,9 @@ function close(name: string, params: readonly Node[], bodyResults: readonly Node
   const scope = currentGraph().scope()
   const replacement = new Map(captured.map((node, i) => [node, input(scope, `captured${i}`, node.type)]))
   const results = substitute(bodyResults, replacement)
-  const stray = reachable(results).find((node) => node.op === inputOp && !params.includes(node) && node.attrs['scope'] !== scope)
+  const stray = reachable(results).find(
+    (node) => node.op === inputOp && !params.includes(node) && node.attrs['scope'] !== scope,
+  )
   if (stray) throw new InternalError(`${name}: ${String(stray.attrs['name'])} was not captured`)
   return { func: currentGraph().func(name, [...replacement.values(), ...params], results), captured }
 }
@@ -63,7 +75,11 @@ function fillTree(like: Tensors, nodes: readonly Node[]): Tensors {
 }
 
 /** Fresh parameters shaped like a tree. */
-function parameters(scope: number, like: Tensors, type: (tensor: Tensor) => ValueType = (t) => t.type): Tensors {
+function parameters(
+  scope: number,
+  like: Tensors,
+  type: (tensor: Tensor) => ValueType = (t) => t.type,
+): Tensors {
   return mapTree<Tensor, Tensor>(like, (tensor, path) => new Tensor(input(scope, path, type(tensor))))
 }
 
@@ -81,12 +97,14 @@ export function scan<C extends Tensors, X extends Tensors, Y extends Tensors>(
 ): [C, Y] {
   const slices = leaves<Tensor>(xs)
   const length = slices[0]?.[1].shape[0]
-  if (length === undefined) throw typeError('scan', 'no sliced input', 'at least one tensor to loop over', 'pass an iota')
+  if (length === undefined)
+    throw typeError('scan', 'no sliced input', 'at least one tensor to loop over', 'pass an iota')
   const axis: AxisName = slices[0]![1].axes[0] ?? null
   const scope = currentGraph().scope()
   const carryParams = parameters(scope, carry)
   const xParams = mapTree<Tensor, Tensor>(xs, (t, path) => {
-    if (t.shape[0] !== length) throw typeError('scan', `${t} at '${path}'`, `leading extent ${length}`, 'stack it to the same length')
+    if (t.shape[0] !== length)
+      throw typeError('scan', `${t} at '${path}'`, `leading extent ${length}`, 'stack it to the same length')
     return new Tensor(input(scope, `x:${path}`, valueType(t.dtype, t.shape.slice(1), t.axes.slice(1))))
   })
   const [next, ys] = body(carryParams as C, xParams as X)
@@ -115,13 +133,19 @@ export function checkpoint<A extends Tensors, R extends Tensors>(body: (args: A)
   const result = body(params as A)
   const { func, captured } = close('checkpoint', nodesOf(params), nodesOf(result))
   const node = call('checkpoint', [...captured, ...nodesOf(args)], {}, func, null)
-  return fillTree(result, node.types.map((_, i) => get(node, i))) as R
+  return fillTree(
+    result,
+    node.types.map((_, i) => get(node, i)),
+  ) as R
 }
 
 /** Gradient of a scalar with respect to every leaf of `wrt`. */
 export function grad<W extends Tensors>(loss: Tensor, wrt: W): W {
   const node = gradNode(loss.node, nodesOf(wrt))
-  return fillTree(wrt, node.types.map((_, i) => get(node, i))) as W
+  return fillTree(
+    wrt,
+    node.types.map((_, i) => get(node, i)),
+  ) as W
 }
 
 /** Traces a function of a tree of inputs; parameters and results carry their paths. */
@@ -131,19 +155,27 @@ export interface Traced {
   readonly outputPaths: readonly string[]
 }
 
-export function traceFunction(name: string, types: Tree<ValueType>, body: (inputs: Tensors) => Tensors): Traced {
+export function traceFunction(
+  name: string,
+  types: Tree<ValueType>,
+  body: (inputs: Tensors) => Tensors,
+): Traced {
   const scope = currentGraph().scope()
   const inputs = mapTree<ValueType, Tensor>(types, (type, path) => new Tensor(input(scope, path, type)))
   const outputs = body(inputs)
   const named = leaves<Tensor>(inputs)
   const results = leaves<Tensor>(outputs)
   for (const [path, tensor] of results) {
-    if (!(tensor instanceof Tensor)) throw typeError(name, `${typeof tensor} as output '${path}'`, 'a tensor', 'return tensors only')
+    if (!(tensor instanceof Tensor))
+      throw typeError(name, `${typeof tensor} as output '${path}'`, 'a tensor', 'return tensors only')
   }
   return {
-    func: currentGraph().func(name, named.map(([, tensor]) => tensor.node), results.map(([, tensor]) => tensor.node)),
+    func: currentGraph().func(
+      name,
+      named.map(([, tensor]) => tensor.node),
+      results.map(([, tensor]) => tensor.node),
+    ),
     inputPaths: named.map(([path]) => path),
     outputPaths: results.map(([path]) => path),
   }
 }
-

@@ -4,7 +4,15 @@
  * name where names tell, else aligned at the last axis) and axes given by name.
  */
 import type { Node } from '../graph/node.ts'
-import { formatType, isFloat, sameShape, typeError, type AxisName, type DType, type ValueType } from '../graph/types.ts'
+import {
+  formatType,
+  isFloat,
+  sameShape,
+  typeError,
+  type AxisName,
+  type DType,
+  type ValueType,
+} from '../graph/types.ts'
 import { add } from '../ops/add.ts'
 import { broadcast } from '../ops/broadcast.ts'
 import { cast } from '../ops/cast.ts'
@@ -70,7 +78,12 @@ export class Tensor {
   axis(axis: Axis): number {
     const at = typeof axis === 'number' ? (axis < 0 ? axis + this.rank : axis) : this.axes.indexOf(axis)
     if (at < 0 || at >= this.rank) {
-      throw typeError('axis', `'${axis}' of ${this}`, `one of ${this.axes.map((name, i) => name ?? i).join(', ')}`, 'check the name')
+      throw typeError(
+        'axis',
+        `'${axis}' of ${this}`,
+        `one of ${this.axes.map((name, i) => name ?? i).join(', ')}`,
+        'check the name',
+      )
     }
     return at
   }
@@ -89,7 +102,9 @@ export class Tensor {
     return binary('mul', mul, this, other)
   }
   div(other: Operand): Tensor {
-    return typeof other === 'number' && isFloat(this.dtype) ? this.mul(1 / other) : binary('div', div, this, other)
+    return typeof other === 'number' && isFloat(this.dtype)
+      ? this.mul(1 / other)
+      : binary('div', div, this, other)
   }
   mod(other: Operand): Tensor {
     return binary('mod', mod, this, other)
@@ -160,12 +175,22 @@ export class Tensor {
     for (const axis of [axes].flat() as Axis[]) count *= this.size(axis)
     return this.sum(axes, keep).mul(1 / count)
   }
-  #reduce(op: (x: Node, axes: readonly number[]) => Node, axes: Axis | readonly Axis[], keep: boolean): Tensor {
+  #reduce(
+    op: (x: Node, axes: readonly number[]) => Node,
+    axes: Axis | readonly Axis[],
+    keep: boolean,
+  ): Tensor {
     const which = ([axes].flat() as Axis[]).map((axis) => this.axis(axis))
     const reduced = op(this.node, which)
     if (!keep) return new Tensor(reduced)
     const shape = this.shape.map((extent, i) => (which.includes(i) ? 1 : extent))
-    return new Tensor(reshape(reduced, shape, this.axes.map((name, i) => (which.includes(i) ? null : name))))
+    return new Tensor(
+      reshape(
+        reduced,
+        shape,
+        this.axes.map((name, i) => (which.includes(i) ? null : name)),
+      ),
+    )
   }
 
   reshape(shape: readonly number[], axes: readonly AxisName[] = shape.map(() => null)): Tensor {
@@ -174,17 +199,24 @@ export class Tensor {
   /** Splits one axis into several, row-major: `x.split('embed', { heads: 4, dim: 32 })`. */
   split(axis: Axis, into: Readonly<Record<string, number>>): Tensor {
     const at = this.axis(axis)
-    return this.reshape(this.shape.toSpliced(at, 1, ...Object.values(into)), this.axes.toSpliced(at, 1, ...Object.keys(into)))
+    return this.reshape(
+      this.shape.toSpliced(at, 1, ...Object.values(into)),
+      this.axes.toSpliced(at, 1, ...Object.keys(into)),
+    )
   }
   /** Merges adjacent axes into one: `x.merge(['heads', 'dim'], 'embed')`. */
   merge(axes: readonly Axis[], name: AxisName): Tensor {
     const at = this.axis(axes[0]!)
     axes.forEach((axis, i) => {
-      if (this.axis(axis) !== at + i) throw typeError('merge', `${axes.join(', ')} of ${this}`, 'adjacent axes in order', 'transpose first')
+      if (this.axis(axis) !== at + i)
+        throw typeError('merge', `${axes.join(', ')} of ${this}`, 'adjacent axes in order', 'transpose first')
     })
     let size = 1
     for (const axis of axes) size *= this.size(axis)
-    return this.reshape(this.shape.toSpliced(at, axes.length, size), this.axes.toSpliced(at, axes.length, name))
+    return this.reshape(
+      this.shape.toSpliced(at, axes.length, size),
+      this.axes.toSpliced(at, axes.length, name),
+    )
   }
   /** Gives axes other names: `{ time: 'source' }`. */
   rename(names: Readonly<Record<string, AxisName>>): Tensor {
@@ -196,7 +228,12 @@ export class Tensor {
     return new Tensor(reshape(this.node, this.shape, axes))
   }
   transpose(order: readonly Axis[] = this.shape.map((_, i) => this.rank - 1 - i)): Tensor {
-    return new Tensor(transpose(this.node, order.map((axis) => this.axis(axis))))
+    return new Tensor(
+      transpose(
+        this.node,
+        order.map((axis) => this.axis(axis)),
+      ),
+    )
   }
   broadcastTo(type: { readonly shape: readonly number[]; readonly axes: readonly AxisName[] }): Tensor {
     return new Tensor(align(this.node, type.shape, type.axes, 'broadcast'))
@@ -205,13 +242,23 @@ export class Tensor {
   slice(axis: Axis, start: number, count: number): Tensor {
     const at = this.axis(axis)
     return new Tensor(
-      slice(this.node, this.shape.map((_, i) => (i === at ? start : 0)), this.shape.map((extent, i) => (i === at ? count : extent))),
+      slice(
+        this.node,
+        this.shape.map((_, i) => (i === at ? start : 0)),
+        this.shape.map((extent, i) => (i === at ? count : extent)),
+      ),
     )
   }
   /** Zeros before and after along one axis. */
   pad(axis: Axis, before: number, after: number): Tensor {
     const at = this.axis(axis)
-    return new Tensor(pad(this.node, this.shape.map((_, i) => (i === at ? before : 0)), this.shape.map((_, i) => (i === at ? after : 0))))
+    return new Tensor(
+      pad(
+        this.node,
+        this.shape.map((_, i) => (i === at ? before : 0)),
+        this.shape.map((_, i) => (i === at ? after : 0)),
+      ),
+    )
   }
   /** Rows of this table by an i32 index of any shape: [R, …] by [I…] gives [I…, …]. */
   take(index: Tensor): Tensor {
@@ -221,7 +268,9 @@ export class Tensor {
   /** Product by axis names: `contract` names disappear, other names found on both sides are batch axes. */
   dot(other: Tensor, contract: string | readonly string[]): Tensor {
     const names = [contract].flat() as string[]
-    const shared = this.axes.filter((name): name is string => name !== null && other.axes.includes(name) && !names.includes(name))
+    const shared = this.axes.filter(
+      (name): name is string => name !== null && other.axes.includes(name) && !names.includes(name),
+    )
     return new Tensor(
       dot(this.node, other.node, {
         aBatch: shared.map((name) => this.axis(name)),
@@ -235,7 +284,12 @@ export class Tensor {
   matmul(other: Tensor): Tensor {
     const batch = other.rank > 2 ? this.shape.slice(0, -2).map((_, i) => i) : []
     return new Tensor(
-      dot(this.node, other.node, { aBatch: batch, bBatch: batch, aContract: [this.rank - 1], bContract: [other.rank - 2] }),
+      dot(this.node, other.node, {
+        aBatch: batch,
+        bBatch: batch,
+        aContract: [this.rank - 1],
+        bContract: [other.rank - 2],
+      }),
     )
   }
 }
@@ -256,11 +310,18 @@ function binary(name: string, op: (a: Node, b: Node) => Node, left: Tensor, righ
   const shape = big.shape.map((extent, i) => {
     const other = small.shape[i - (big.shape.length - small.shape.length)] ?? 1
     if (extent !== other && extent !== 1 && other !== 1) {
-      throw typeError(name, `${formatType(a.type)} and ${formatType(b.type)}`, 'shapes that broadcast', 'reshape or name the axes')
+      throw typeError(
+        name,
+        `${formatType(a.type)} and ${formatType(b.type)}`,
+        'shapes that broadcast',
+        'reshape or name the axes',
+      )
     }
     return extent === 1 ? other : extent
   })
-  const axes = shape.map((_, i) => big.axes[i] ?? small.axes[i - (big.shape.length - small.shape.length)] ?? null)
+  const axes = shape.map(
+    (_, i) => big.axes[i] ?? small.axes[i - (big.shape.length - small.shape.length)] ?? null,
+  )
   return new Tensor(op(align(a, shape, axes, name), align(b, shape, axes, name)))
 }
 
@@ -272,9 +333,19 @@ function align(x: Node, shape: readonly number[], axes: readonly AxisName[], nam
   const dims = ordered ? byName : x.shape.map((_, i) => shape.length - x.shape.length + i)
   const fits = dims.every((at, i) => at >= 0 && (x.shape[i] === 1 || x.shape[i] === shape[at]))
   if (!fits) {
-    throw typeError(name, `${formatType(x.type)} to [${shape.join(', ')}]`, 'shapes that broadcast', 'reshape or name the axes')
+    throw typeError(
+      name,
+      `${formatType(x.type)} to [${shape.join(', ')}]`,
+      'shapes that broadcast',
+      'reshape or name the axes',
+    )
   }
-  return broadcast(x, shape, dims, shape.map((_, i) => axes[i] ?? null))
+  return broadcast(
+    x,
+    shape,
+    dims,
+    shape.map((_, i) => axes[i] ?? null),
+  )
 }
 
 export const where = (condition: Tensor, a: Operand, b: Operand): Tensor => {
@@ -286,7 +357,12 @@ export const where = (condition: Tensor, a: Operand, b: Operand): Tensor => {
 }
 
 export const concat = (parts: readonly Tensor[], axis: Axis): Tensor =>
-  new Tensor(concatNodes(parts.map((part) => part.node), parts[0]!.axis(axis)))
+  new Tensor(
+    concatNodes(
+      parts.map((part) => part.node),
+      parts[0]!.axis(axis),
+    ),
+  )
 
 /** 0, 1, … n-1 along one named axis. */
 export const iota = (n: number, axis: AxisName = null, dtype: DType = 'i32'): Tensor =>

@@ -74,7 +74,8 @@ export function forEachPiece(
   for (let match = pattern.exec(text); match; match = pattern.exec(text)) {
     const piece = match[0]
     if (piece === '') {
-      pattern.lastIndex++
+      // By a whole character: from inside a surrogate pair the next search would step back and never end.
+      pattern.lastIndex += (text.codePointAt(pattern.lastIndex) ?? 0) > 0xffff ? 2 : 1
       continue
     }
     if (match.index > end) forEachPiece(text.slice(end, match.index), patterns, visit, level + 1)

@@ -9,7 +9,7 @@
 import { resolve } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { z } from 'zod'
-import { badUsage } from '../../errors.ts'
+import { badUsage, failure, UserError } from '../../errors.ts'
 import { checkConfig } from '../check.ts'
 
 const count = z.int().min(1)
@@ -171,6 +171,22 @@ export function resolveConfig(
   })
   checkTogether(config)
   return config
+}
+
+/**
+ * Checks a configuration that a run stored.
+ * @param where the file or folder it was read from, for the error.
+ * @throws UserError (exit 1) naming the setting that was damaged.
+ */
+export function parseStoredConfig(stored: unknown, where: string): LanguageConfig {
+  try {
+    return checkConfig(languageConfigSchema, stored)
+  } catch (error) {
+    if (!(error instanceof UserError)) throw error
+    const { where: key, got, expected } = error.complaint
+    const fix = 'restore its run.json, or start a new run with anneal train'
+    throw failure({ where: `${where}: ${key}`, got, expected, fix })
+  }
 }
 
 /** Head size 32 below 8 layers, else 64; one head when the width does not reach one. */

@@ -15,6 +15,7 @@ import {
   gelu,
   iota,
   layerNorm,
+  mapTree,
   rmsNorm,
   scan,
   sizeOf,
@@ -22,8 +23,6 @@ import {
   where,
   type RandomKey,
   type Tensor,
-  type Tensorised,
-  type Tree,
   type ValueType,
 } from '../../compiler/index.ts'
 import { dropout, linear, ropeFrequencies, ropeTables, rotate } from '../../nn/layers.ts'
@@ -42,7 +41,7 @@ const rmsEps = 1e-6
 const ropeTheta = 10_000
 
 /** Every parameter of the model, by path, with shape and initial distribution. */
-export function parameterSpecs(config: ModelConfig): Tree<ParameterSpec> {
+export function parameterSpecs(config: ModelConfig): ParameterTree<ParameterSpec> {
   const { layers, width, heads, kvHeads, context, vocab, block } = config
   const dim = width / heads
   const matrix = (rows: [string, number], columns: [string, number], std: number): ParameterSpec => ({
@@ -56,7 +55,9 @@ export function parameterSpecs(config: ModelConfig): Tree<ParameterSpec> {
     hidden: false,
   })
   const norm = (stacked: boolean): ParameterSpec => ({
-    ...(stacked ? valueType('f32', [layers, width], ['layer', 'embed']) : valueType('f32', [width], ['embed'])),
+    ...(stacked
+      ? valueType('f32', [layers, width], ['layer', 'embed'])
+      : valueType('f32', [width], ['embed'])),
     std: 'ones',
     hidden: false,
   })
@@ -70,7 +71,10 @@ export function parameterSpecs(config: ModelConfig): Tree<ParameterSpec> {
     v: matrix(embed, ['v', kvHeads * dim], std),
     o: matrix(['q', heads * dim], embed, outStd),
   }
-  const mlp = { up: matrix(embed, ['hidden', 4 * width], std), down: matrix(['hidden', 4 * width], embed, outStd) }
+  const mlp = {
+    up: matrix(embed, ['hidden', 4 * width], std),
+    down: matrix(['hidden', 4 * width], embed, outStd),
+  }
   const tokens = table(['vocab', vocab], embed, modern ? 1 : 0.02)
   if (modern) return { tokens, layers: { attn, mlp }, head: table(embed, ['vocab', vocab], 0) }
   return {
@@ -81,29 +85,44 @@ export function parameterSpecs(config: ModelConfig): Tree<ParameterSpec> {
   }
 }
 
-type Weights = Tensorised<Readonly<Record<string, ValueType>>>
-interface LayerWeights {
-  readonly norm1?: Tensor
-  readonly norm2?: Tensor
-  readonly attn: { readonly q: Tensor; readonly k: Tensor; readonly v: Tensor; readonly o: Tensor }
-  readonly mlp: { readonly up: Tensor; readonly down: Tensor }
+/** The parameter tree: weights of one layer are stacked along a leading axis. */
+export type ParameterTree<T> = {
+  readonly tokens: T
+  readonly positions?: T
+  readonly layers: {
+    readonly norm1?: T
+    readonly attn: { readonly q: T; readonly k: T; readonly v: T; readonly o: T }
+    readonly norm2?: T
+    readonly mlp: { readonly up: T; readonly down: T }
+  }
+  readonly norm?: T
+  readonly head?: T
 }
-export interface ModelWeights {
-  readonly tokens: Tensor
-  readonly positions?: Tensor
-  readonly layers: LayerWeights
-  readonly norm?: Tensor
-  readonly head?: Tensor
-}
+export type ModelWeights = ParameterTree<Tensor>
+type LayerWeights = ModelWeights['layers']
+
+/** Element type, shape and axes of every parameter. */
+export const parameterTypes = (config: ModelConfig): ParameterTree<ValueType> =>
+  mapTree<ParameterSpec, ValueType>(parameterSpecs(config), ({ dtype, shape, axes }) => ({
+    dtype,
+    shape,
+    axes,
+  })) as ParameterTree<ValueType>
 
 /** tokens [batch, time] i32 to logits [batch, time, vocab]. `key` switches dropout on. */
-export function forward(weights: ModelWeights, tokens: Tensor, config: ModelConfig, key?: Omit<RandomKey, 'salt'>): Tensor {
+export function forward(
+  weights: ModelWeights,
+  tokens: Tensor,
+  config: ModelConfig,
+  key?: Omit<RandomKey, 'salt'>,
+): Tensor {
   const { width, heads, kvHeads, block } = config
   const dim = width / heads
   const modern = block === 'modern'
   const time = tokens.size('time')
   const rate = key ? config.dropout : 0
-  const drop = (x: Tensor, layer: Tensor, stream: number): Tensor => (rate > 0 && key ? dropout(x, rate, { ...key, salt: layer }, stream) : x)
+  const drop = (x: Tensor, layer: Tensor, stream: number): Tensor =>
+    rate > 0 && key ? dropout(x, rate, { ...key, salt: layer }, stream) : x
 
   let x = weights.tokens.take(tokens)
   if (weights.positions) x = x.add(weights.positions.slice(0, 0, time))
@@ -113,7 +132,8 @@ export function forward(weights: ModelWeights, tokens: Tensor, config: ModelConf
 
   const layer = (x: Tensor, w: LayerWeights, index: Tensor): Tensor => {
     const normed = modern ? rmsNorm(x, undefined, rmsEps) : layerNorm(x, w.norm1)
-    const head = (weight: Tensor, axis: string, count: number): Tensor => linear(normed, weight).split(axis, { heads: count, dim })
+    const head = (weight: Tensor, axis: string, count: number): Tensor =>
+      linear(normed, weight).split(axis, { heads: count, dim })
     let q = head(w.attn.q, 'q', heads)
     let k = head(w.attn.k, 'k', kvHeads)
     const v = head(w.attn.v, 'v', kvHeads)
@@ -123,20 +143,17 @@ export function forward(weights: ModelWeights, tokens: Tensor, config: ModelConf
     }
     const mixed = attention(q, k, v).merge(['heads', 'dim'], 'q')
     const attended = x.add(drop(linear(mixed, w.attn.o), index, 2))
-    const hidden = linear(modern ? rmsNorm(attended, undefined, rmsEps) : layerNorm(attended, w.norm2), w.mlp.up)
+    const hidden = linear(
+      modern ? rmsNorm(attended, undefined, rmsEps) : layerNorm(attended, w.norm2),
+      w.mlp.up,
+    )
     const active = modern ? hidden.max(0).square() : gelu(hidden)
     return attended.add(drop(linear(active, w.mlp.down), index, 3))
   }
   const [last] = scan(
     x,
-    { w: weights.layers as unknown as Weights, index: iota(config.layers, 'layer') },
-    (x, { w, index }) => {
-      const out = checkpoint(
-        (args) => layer(args.x, args.w as unknown as LayerWeights, args.index),
-        { x, w: w as unknown as Weights, index: index as Tensor },
-      )
-      return [out, {}]
-    },
+    { weights: weights.layers, index: iota(config.layers, 'layer') },
+    (x, slice) => [checkpoint((args) => layer(args.x, args.weights, args.index), { x, ...slice }), {}],
     { name: 'layers' },
   )
   const final = modern ? rmsNorm(last, undefined, rmsEps) : layerNorm(last, weights.norm)
@@ -144,18 +161,29 @@ export function forward(weights: ModelWeights, tokens: Tensor, config: ModelConf
 }
 
 /** Mean nats per token of tokens [batch, time + 1]: each position predicts the next. */
-export function loss(weights: ModelWeights, tokens: Tensor, config: ModelConfig, key?: Omit<RandomKey, 'salt'>): Tensor {
+export function loss(
+  weights: ModelWeights,
+  tokens: Tensor,
+  config: ModelConfig,
+  key?: Omit<RandomKey, 'salt'>,
+): Tensor {
   const time = tokens.size('time') - 1
   const logits = forward(weights, tokens.slice('time', 0, time), config, key)
   return crossEntropy(logits, tokens.slice('time', 1, time)).mean()
 }
 
 /** Summed nats of tokens [batch, time + 1] where weights [batch, time] are not zero, for exact evaluation. */
-export function weightedLoss(weights: ModelWeights, tokens: Tensor, counted: Tensor, config: ModelConfig): Tensor {
+export function weightedLoss(
+  weights: ModelWeights,
+  tokens: Tensor,
+  counted: Tensor,
+  config: ModelConfig,
+): Tensor {
   const time = tokens.size('time') - 1
   const logits = forward(weights, tokens.slice('time', 0, time), config)
   const nats = crossEntropy(logits, tokens.slice('time', 1, time))
   return where(counted.greater(0), nats, 0).sum()
 }
 
-export const countParameters = (specs: readonly ValueType[]): number => specs.reduce((total, spec) => total + sizeOf(spec.shape), 0)
+export const countParameters = (specs: readonly ValueType[]): number =>
+  specs.reduce((total, spec) => total + sizeOf(spec.shape), 0)

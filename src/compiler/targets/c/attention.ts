@@ -1,175 +1,128 @@
 /**
- * Attention in C, forward and backward (Dao, FlashAttention-2, reduced to what a CPU needs): one query row at a time
- * against keys kept transposed in a thread's scratch, so memory is linear in the number of keys and masked keys are
- * never visited. A thread owns whole (batch, key head) pairs: every sum has one fixed order.
+ * Attention in C, forward and backward, without a queries x keys array: a thread takes a block of queries of one head,
+ * computes its scores against the visible keys only, and uses them while they are in cache (Dao et al.,
+ * "FlashAttention"; the scores of a block are whole rows here, so that no running maximum is needed). All inner products
+ * run in the register tiles of tile.ts. One driver per element type follows a constant plan.
+ *
+ * Parallel over (batch, head, block) forward; over (batch, key/value head) backward, where a thread owns dK and dV.
  */
-import { cTypes, floatBytes, roundUp, type Float, type Support, type VectorTarget } from './prelude.ts'
+import {
+  attentionBackwardFlops,
+  attentionFlops,
+  backwardScratch,
+  forwardScratch,
+  planAttention,
+  scoreColumns,
+  scratchBytes,
+  visibleKeys,
+  type AttentionPlan,
+  type AttentionSpec,
+} from './attention-plan.ts'
+import { emitAttentionShared, emitBackwardDriver, emitForwardDriver } from './attention-drivers.ts'
+import type { EmittedKernel } from './gemm.ts'
+import { cTypes, type Support, type VectorTarget } from './prelude.ts'
+import { emitTile, emitTranspose, tileName, tileType } from './tile.ts'
 
-/** Element strides of a [batch, time, head, dim] operand whose last axis is contiguous. */
-export interface Strides {
-  readonly batch: number
-  readonly time: number
-  readonly head: number
+export { attentionBackwardFlops, attentionFlops, visiblePairs } from './attention-plan.ts'
+export type { AttentionSpec, Strides } from './attention-plan.ts'
+
+/**
+ * C text of `static void NAME(const int tid, q, k, v, o, lse, void *scratch)`: `o` is dense [batch, queries, heads, dim],
+ * `lse` (log of the sum of exponentials of scaled scores) dense [batch, heads, queries].
+ */
+export function emitAttention(name: string, spec: AttentionSpec, target: VectorTarget): EmittedKernel {
+  const T = cTypes[spec.dtype]
+  const plan = planAttention(spec, target)
+  const bytes = scratchBytes(forwardScratch(spec, plan), spec.dtype)
+  return {
+    code: `
+/* ${describe(spec)}: ${attentionFlops(spec)} operations. */
+${planText(name, spec, plan, plan.forwardRows, bytes)}
+static void ${name}(const int tid, const ${T} *q, const ${T} *k, const ${T} *v, ${T} *o, ${T} *lse, void *scratch) {
+  attention_forward_${spec.dtype}(tid, &${name}_plan, q, k, v, o, lse, scratch);
+}
+`,
+    support: [...shared(spec, plan, target), emitForwardDriver(spec.dtype)],
+    scratchBytes: target.threads * bytes,
+  }
 }
 
-export interface AttentionSpec {
-  readonly dtype: Float
-  readonly batch: number
-  readonly queries: number
-  readonly keys: number
-  readonly heads: number
-  readonly kvHeads: number
-  readonly dim: number
-  readonly causal: boolean
-  /** Keys a query sees up to its own position; 0: all. */
-  readonly window: number
-  readonly scale: number
-  readonly q: Strides
-  readonly k: Strides
-  readonly v: Strides
+/**
+ * C text of `static void NAME(const int tid, q, k, v, o, lse, dO, dq, dk, dv, void *scratch)`: dO and the gradients are
+ * dense, [batch, queries, heads, dim] and [batch, keys, kvHeads, dim]; probabilities are recomputed from `lse`.
+ */
+export function emitAttentionBackward(name: string, spec: AttentionSpec, target: VectorTarget): EmittedKernel {
+  const T = cTypes[spec.dtype]
+  const plan = planAttention(spec, target)
+  const bytes = scratchBytes(backwardScratch(spec, plan), spec.dtype)
+  const inputs = ['q', 'k', 'v', 'o', 'lse', 'dO']
+  const outputs = ['dq', 'dk', 'dv']
+  const parameters = [...inputs.map((x) => `const ${T} *${x}`), ...outputs.map((x) => `${T} *${x}`)]
+  return {
+    code: `
+/* Gradient of ${describe(spec)}: ${attentionBackwardFlops(spec)} operations. */
+${planText(name, spec, plan, plan.backwardRows, bytes)}
+static void ${name}(const int tid, ${parameters.join(', ')}, void *scratch) {
+  attention_backward_${spec.dtype}(tid, &${name}_plan, ${[...inputs, ...outputs].join(', ')}, scratch);
+}
+`,
+    support: [...shared(spec, plan, target), emitBackwardDriver(spec.dtype)],
+    scratchBytes: target.threads * bytes,
+  }
 }
 
-export interface EmittedAttention {
-  readonly code: string
-  readonly support: readonly Support[]
-  readonly scratchBytes: number
+function describe({ batch, queries, keys, heads, kvHeads, dim, causal, window }: AttentionSpec): string {
+  const mask = window > 0 ? `window ${window}` : causal ? 'causal' : 'no mask'
+  return `attention of ${batch} x ${heads} heads (${kvHeads} of keys), ${queries} queries, ${keys} keys, ${dim} wide, ${mask}`
 }
 
-const literal = (value: number, dtype: Float): string => {
-  const text = String(dtype === 'f32' ? Math.fround(value) : value)
-  return `${/[.e]/.test(text) ? text : `${text}.0`}${dtype === 'f32' ? 'f' : ''}`
-}
-
-/** Constants and the range of keys a query row sees. */
-function opening(spec: AttentionSpec): string[] {
-  const { batch, queries, keys, heads, kvHeads, dim, causal, window } = spec
+function shared(spec: AttentionSpec, plan: AttentionPlan, target: VectorTarget): Support[] {
   return [
-    `  enum { B = ${batch}, T = ${queries}, S = ${keys}, H = ${heads}, K = ${kvHeads}, G = ${heads / kvHeads}, D = ${dim} };`,
-    `  const ${cTypes[spec.dtype]} scale = ${literal(spec.scale, spec.dtype)};`,
-    `#define KEYS_OF(i) const int64_t position = (i) + S - T, to = ${causal ? 'position + 1' : 'S'}, from = ${window > 0 ? `position - ${window - 1} > 0 ? position - ${window - 1} : 0` : '0'}; (void)position;`,
+    tileType(spec.dtype),
+    ...[plan.score, plan.halfScore, plan.wide].map(emitTile),
+    emitTranspose(spec.dtype, target),
+    ...emitAttentionShared(spec.dtype),
   ]
 }
 
-const at = (pointer: string, strides: Strides, time: string, head: string): string =>
-  `${pointer} + b * ${strides.batch} + ${time} * ${strides.time} + ${head} * ${strides.head}`
-
-/** \`NAME(tid, q, k, v, o [B,T,H,D], lse [B,H,T], scratch)\`. */
-export function emitAttention(name: string, spec: AttentionSpec, target: VectorTarget): EmittedAttention {
-  const type = cTypes[spec.dtype]
-  const f = spec.dtype
-  const perThread = roundUp((spec.dim + 1) * spec.keys, 16)
-  const code = `
-static void ${name}(const int tid, const ${type} *q, const ${type} *k, const ${type} *v, ${type} *o, ${type} *lse, void *scratch) {
-${opening(spec).join('\n')}
-  ${type} *const turned = (${type} *)scratch + (int64_t)tid * ${perThread}, *const s = turned + D * S;
-  RANGE(B * K, 1)
-  for (int64_t pair = begin; pair < end; pair++) {
-    const int64_t b = pair / K, kv = pair % K;
-    for (int64_t j = 0; j < S; j++)
-      for (int d = 0; d < D; d++) turned[d * S + j] = (${at('k', spec.k, 'j', 'kv')})[d];
-    for (int64_t h = kv * G; h < (kv + 1) * G; h++)
-      for (int64_t i = 0; i < T; i++) {
-        const ${type} *const row = ${at('q', spec.q, 'i', 'h')};
-        ${type} *const out = o + ((b * T + i) * H + h) * D;
-        KEYS_OF(i)
-        SIMD_LOOP()
-        for (int64_t j = from; j < to; j++) s[j] = 0;
-        for (int d = 0; d < D; d++) {
-          SIMD_LOOP()
-          for (int64_t j = from; j < to; j++) s[j] += row[d] * turned[d * S + j];
-        }
-        ${type} top = -INFINITY, total = 0;
-        SIMD_LOOP(reduction(max : top))
-        for (int64_t j = from; j < to; j++) {
-          s[j] *= scale;
-          top = top < s[j] ? s[j] : top;
-        }
-        SIMD_LOOP(reduction(+ : total))
-        for (int64_t j = from; j < to; j++) {
-          s[j] = exp_${f}(s[j] - top);
-          total += s[j];
-        }
-        ${type} sum[D];
-        for (int d = 0; d < D; d++) sum[d] = 0;
-        for (int64_t j = from; j < to; j++) {
-          const ${type} *const value = ${at('v', spec.v, 'j', 'kv')};
-          const ${type} weight = s[j];
-          SIMD_LOOP()
-          for (int d = 0; d < D; d++) sum[d] += weight * value[d];
-        }
-        const ${type} inverse = 1 / total;
-        for (int d = 0; d < D; d++) out[d] = sum[d] * inverse;
-        lse[(b * H + h) * T + i] = log_${f}(total) + top;
-        COUNT((to - from) * (4 * D + 5) + D + 3);
-      }
+/** The constants of a kernel, with the work before each block of queries so that threads get equal shares. */
+function planText(name: string, spec: AttentionSpec, plan: AttentionPlan, rows: number, privateBytes: number): string {
+  const before = [0]
+  for (let start = 0; start < spec.queries; start += rows) {
+    let work = 0
+    for (let i = start; i < Math.min(start + rows, spec.queries); i++) {
+      const [first, end] = visibleKeys(spec, i)
+      work += 1 + end - first
+    }
+    before.push(before.at(-1)! + work)
   }
-#undef KEYS_OF
-}
-`
-  return { code, support: [], scratchBytes: target.threads * perThread * floatBytes[f] }
-}
-
-/** \`NAME(tid, q, k, v, o, lse, dO, dq, dk, dv, scratch)\`; all gradients dense. */
-export function emitAttentionBackward(name: string, spec: AttentionSpec, target: VectorTarget): EmittedAttention {
-  const type = cTypes[spec.dtype]
-  const f = spec.dtype
-  const perThread = roundUp((2 * spec.dim + 2) * spec.keys, 16)
-  const code = `
-static void ${name}(const int tid, const ${type} *q, const ${type} *k, const ${type} *v, const ${type} *o, const ${type} *lse, const ${type} *g, ${type} *dq, ${type} *dk, ${type} *dv, void *scratch) {
-${opening(spec).join('\n')}
-  ${type} *const keys = (${type} *)scratch + (int64_t)tid * ${perThread}, *const values = keys + D * S;
-  ${type} *const p = values + D * S, *const ds = p + S;
-  RANGE(B * K, 1)
-  for (int64_t pair = begin; pair < end; pair++) {
-    const int64_t b = pair / K, kv = pair % K;
-    for (int64_t j = 0; j < S; j++)
-      for (int d = 0; d < D; d++) {
-        keys[d * S + j] = (${at('k', spec.k, 'j', 'kv')})[d];
-        values[d * S + j] = (${at('v', spec.v, 'j', 'kv')})[d];
-        dk[((b * S + j) * K + kv) * D + d] = 0;
-        dv[((b * S + j) * K + kv) * D + d] = 0;
-      }
-    for (int64_t h = kv * G; h < (kv + 1) * G; h++)
-      for (int64_t i = 0; i < T; i++) {
-        const ${type} *const row = ${at('q', spec.q, 'i', 'h')};
-        const int64_t at = ((b * T + i) * H + h) * D;
-        const ${type} norm = lse[(b * H + h) * T + i];
-        KEYS_OF(i)
-        ${type} delta = 0;
-        for (int d = 0; d < D; d++) delta += g[at + d] * o[at + d];
-        SIMD_LOOP()
-        for (int64_t j = from; j < to; j++) p[j] = ds[j] = 0;
-        for (int d = 0; d < D; d++) {
-          SIMD_LOOP()
-          for (int64_t j = from; j < to; j++) {
-            p[j] += row[d] * keys[d * S + j];
-            ds[j] += g[at + d] * values[d * S + j];
-          }
-        }
-        SIMD_LOOP()
-        for (int64_t j = from; j < to; j++) {
-          p[j] = exp_${f}(p[j] * scale - norm);
-          ds[j] = (ds[j] - delta) * p[j] * scale;
-        }
-        ${type} sum[D];
-        for (int d = 0; d < D; d++) sum[d] = 0;
-        for (int64_t j = from; j < to; j++) {
-          const ${type} *const key = ${at('k', spec.k, 'j', 'kv')};
-          ${type} *const dkey = dk + ((b * S + j) * K + kv) * D, *const dvalue = dv + ((b * S + j) * K + kv) * D;
-          const ${type} weight = p[j], slope = ds[j];
-          SIMD_LOOP()
-          for (int d = 0; d < D; d++) {
-            sum[d] += slope * key[d];
-            dkey[d] += slope * row[d];
-            dvalue[d] += weight * g[at + d];
-          }
-        }
-        for (int d = 0; d < D; d++) dq[at + d] = sum[d];
-        COUNT((to - from) * (10 * D + 6) + 2 * D);
-      }
+  const fields: Record<string, number | string> = {
+    batch: spec.batch,
+    queries: spec.queries,
+    keys: spec.keys,
+    heads: spec.heads,
+    kvHeads: spec.kvHeads,
+    dim: spec.dim,
+    bounded: Number(spec.causal || spec.window > 0),
+    window: spec.window,
+    scale: spec.scale,
+    panel: plan.panel,
+    paddedDim: plan.paddedDim,
+    paddedKeys: plan.paddedKeys,
+    blockRows: rows,
+    columns: scoreColumns(spec, plan, rows),
+    scoreRows: plan.score.rows,
+    wideRows: plan.wide.rows,
+    wideColumns: `${plan.wide.vectors} * LANES_${spec.dtype}`,
+    privateBytes,
   }
-#undef KEYS_OF
-}
-`
-  return { code, support: [], scratchBytes: target.threads * perThread * floatBytes[f] }
+  const strides = (['q', 'k', 'v'] as const).map((x) => `.${x} = {${spec[x].batch}, ${spec[x].time}, ${spec[x].head}}`)
+  const pointer = (tile: AttentionPlan['score']): string => `(const void *)${tileName(tile)}`
+  return `static const attention_plan ${name}_plan = {
+  ${Object.entries(fields)
+    .map(([field, value]) => `.${field} = ${value}`)
+    .join(', ')},
+  ${strides.join(', ')},
+  .score = ${pointer(plan.score)}, .halfScore = ${pointer(plan.halfScore)}, .wide = ${pointer(plan.wide)},
+  .before = (const long[]){${before.join(', ')}}};`
 }

@@ -42,7 +42,8 @@ export function buildC(
     offset += aligned(bytesOf(type))
     return slot
   }
-  const place = (slot: Slot): Storage => new Storage(slot.path, bytesOf(slot.type), `(arena + ${slot.offset})`)
+  const place = (slot: Slot): Storage =>
+    new Storage(slot.path, bytesOf(slot.type), `(arena + ${slot.offset})`)
   const inputs = func.params.map((param, i) => reserve(inputPaths[i]!, param.type))
   const outputs = func.results.map((result, i) => {
     const path = outputPaths[i]!
@@ -59,5 +60,12 @@ export function buildC(
   const temporaryOffset = offset
   const arenaBytes = offset + block.temporaryBytes
   const source = emitProgram({ title, target, library, block, arenaBytes, temporaryOffset })
-  return { source, inputs, outputs, arenaBytes, temporaryBytes: block.temporaryBytes, lowerBound: block.lowerBound }
+  return {
+    source,
+    inputs,
+    outputs,
+    arenaBytes,
+    temporaryBytes: block.temporaryBytes,
+    lowerBound: block.lowerBound,
+  }
 }

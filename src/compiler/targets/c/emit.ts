@@ -45,7 +45,9 @@ function emitBlock(block: Block, base: number, indent: string): string[] {
     lines.push(`${indent}/* ${step.comment.replaceAll('*/', '* /')} */`)
     if (step.kind === 'loop') lines.push(...emitLoop(step, base, indent))
     else {
-      const args = step.args.map(({ storage, bytes }) => `${address(storage, base)}${bytes === 0 ? '' : ` + ${bytes}`}`)
+      const args = step.args.map(
+        ({ storage, bytes }) => `${address(storage, base)}${bytes === 0 ? '' : ` + ${bytes}`}`,
+      )
       if (step.takesScratch) args.push(step.scratch ? address(step.scratch, base) : '0')
       const call = `${step.name}(${['tid', ...args].join(', ')});`
       lines.push(step.serial ? `${indent}if (tid == 0) ${call}` : `${indent}${call}`)
@@ -68,10 +70,16 @@ function emitLoop(step: LoopStep, base: number, indent: string): string[] {
   for (const binding of step.bindings) {
     const from = address(binding.storage, base)
     if (binding.kind === 'whole') before.push(`${inner}char *const ${binding.variable} = ${from};`)
-    else if (binding.kind === 'slice') perStep.push(`${body}char *const ${binding.variable} = ${from} + i * ${binding.bytes}LL;`)
+    else if (binding.kind === 'slice')
+      perStep.push(`${body}char *const ${binding.variable} = ${from} + i * ${binding.bytes}LL;`)
     else {
-      before.push(`${inner}char *${binding.variable} = ${from};`, `${inner}char *${binding.next} = ${address(binding.other, base)};`)
-      after.push(`${body}{ char *const swap = ${binding.variable}; ${binding.variable} = ${binding.next}; ${binding.next} = swap; }`)
+      before.push(
+        `${inner}char *${binding.variable} = ${from};`,
+        `${inner}char *${binding.next} = ${address(binding.other, base)};`,
+      )
+      after.push(
+        `${body}{ char *const swap = ${binding.variable}; ${binding.variable} = ${binding.next}; ${binding.next} = swap; }`,
+      )
     }
   }
   const used = before.map((line) => /char \*(?:const )?(\w+)/.exec(line)![1]!)

@@ -83,7 +83,8 @@ export function fuse(func: Func): Fusion {
       list.add(node)
       readers.set(base, list)
       const pointwise = isPointwise(node) ? !readsWhole(node) : fusesInputs(node)
-      if (!pointwise || copies.has(node) || accessOf(view, sizeOf(base.shape)).kind !== 'same') exposed.add(base)
+      if (!pointwise || copies.has(node) || accessOf(view, sizeOf(base.shape)).kind !== 'same')
+        exposed.add(base)
     }
   }
   const results = new Set(func.results.map((result) => source(result)?.base ?? result))
@@ -110,7 +111,9 @@ export function fuse(func: Func): Fusion {
   const params = new Set(func.params)
   const needed = [...nodes].filter(
     (node) =>
-      !params.has(node) && ((closed.has(node) && needsStorage(node, nodes, results, source)) || (!closed.has(node) && (!isViewOp(node) || copies.has(node)))),
+      !params.has(node) &&
+      ((closed.has(node) && needsStorage(node, nodes, results, source)) ||
+        (!closed.has(node) && (!isViewOp(node) || copies.has(node)))),
   )
   for (const node of needed) {
     if (node.op.name === 'get' || isPrivate(node)) {
@@ -122,7 +125,8 @@ export function fuse(func: Func): Fusion {
     }
     const fused = closed.has(node) || copies.has(node) ? new Set<Node>() : privateOf(node)
     const operands = operandsOf(node, fused, closed, source)
-    const rowMember = closed.has(node) || copies.has(node) || isPointwise(node) || trailingColumns(node) !== undefined
+    const rowMember =
+      closed.has(node) || copies.has(node) || isPointwise(node) || trailingColumns(node) !== undefined
     const latest = Math.max(-1, ...operands.map(({ base }) => position.get(base) ?? -1))
     if (!rowMember) {
       position.set(node, kernels.push({ kind: 'single', node, fused }) - 1)
@@ -145,20 +149,31 @@ export function fuse(func: Func): Fusion {
     const at = position.get([...kernel.members.keys()].at(-1)!)!
     for (const member of kernel.members.keys()) {
       const outside = [...(readers.get(member) ?? [])].some((reader) => position.get(reader) !== at)
-      if (outside || results.has(member) || (closed.has(member) && needed.includes(member))) stored.add(member)
+      if (outside || results.has(member) || (closed.has(member) && needed.includes(member)))
+        stored.add(member)
     }
   }
-  return { kernels, stored, source, isClosed: (node) => closed.has(node), readCount: (node) => (readers.get(node)?.size ?? 0) + (results.has(node) ? 1 : 0) }
+  return {
+    kernels,
+    stored,
+    source,
+    isClosed: (node) => closed.has(node),
+    readCount: (node) => (readers.get(node)?.size ?? 0) + (results.has(node) ? 1 : 0),
+  }
 }
 
 /** Single kernels that can evaluate elementwise inputs on the fly. */
 const fusesInputs = (node: Node): boolean =>
-  trailingColumns(node) !== undefined || node.op.name === 'concat' || (node.op.kind === 'reduce' && leadingReduce(node))
+  trailingColumns(node) !== undefined ||
+  node.op.name === 'concat' ||
+  (node.op.kind === 'reduce' && leadingReduce(node))
 
 /** Reductions over leading axes (column sums) or over everything. */
 export function leadingReduce(node: Node): boolean {
   const axes = reducedAxes(node)
-  return node.inputs[0]!.shape.every((extent, axis) => axes.includes(axis) === axis < axes.length || extent === 1)
+  return node.inputs[0]!.shape.every(
+    (extent, axis) => axes.includes(axis) === axis < axes.length || extent === 1,
+  )
 }
 
 const fullSize = (node: Node): number => sizeOf((node.op.kind === 'reduce' ? node.inputs[0]! : node).shape)
@@ -175,10 +190,19 @@ function closedNodes(nodes: readonly Node[]): Set<Node> {
 }
 
 /** A closed value must be stored when something reads it that cannot evaluate an expression. */
-function needsStorage(node: Node, nodes: readonly Node[], results: ReadonlySet<Node>, source: (node: Node) => Source): boolean {
+function needsStorage(
+  node: Node,
+  nodes: readonly Node[],
+  results: ReadonlySet<Node>,
+  source: (node: Node) => Source,
+): boolean {
   if (results.has(source(node).base) && source(node).base === node) return true
   return nodes.some(
-    (user) => user.inputs.includes(node) && !isViewOp(user) && !(isPointwise(user) && !readsWhole(user)) && !fusesInputs(user),
+    (user) =>
+      user.inputs.includes(node) &&
+      !isViewOp(user) &&
+      !(isPointwise(user) && !readsWhole(user)) &&
+      !fusesInputs(user),
   )
 }
 
@@ -229,17 +253,33 @@ function operandsOf(
       .flatMap((input) => {
         const { base, view } = input.types.length === 1 ? source(input) : { base: input, view: denseView([]) }
         if (fused.has(base)) return []
-        return [{ base, view, reader, access: readsWhole(reader) ? ({ kind: 'other' } as const) : accessOf(view, sizeOf(base.types[0]!.shape)) }]
+        return [
+          {
+            base,
+            view,
+            reader,
+            access: readsWhole(reader)
+              ? ({ kind: 'other' } as const)
+              : accessOf(view, sizeOf(base.types[0]!.shape)),
+          },
+        ]
       }),
   )
 }
 
 /** Adds a unit to a row kernel if iteration spaces agree and nothing inside is read across rows. */
-function join(kernel: RowKernel, root: Node, fused: ReadonlySet<Node>, operands: readonly Operand[]): boolean {
+function join(
+  kernel: RowKernel,
+  root: Node,
+  fused: ReadonlySet<Node>,
+  operands: readonly Operand[],
+): boolean {
   const inside = operands.filter(({ base }) => kernel.members.has(base))
   const columns = root.op.kind === 'reduce' ? trailingColumns(root) : undefined
   const size = fullSize(root)
-  const touchesRow = inside.some(({ base, access }) => kernel.members.get(base) === 'row' && access.kind === 'same')
+  const touchesRow = inside.some(
+    ({ base, access }) => kernel.members.get(base) === 'row' && access.kind === 'same',
+  )
   const level = touchesRow && columns === undefined ? 'row' : 'full'
   let fixed = kernel.columns
   const fix = (count: number): boolean => {

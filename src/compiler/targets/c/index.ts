@@ -10,7 +10,8 @@ export interface Position {
   readonly level: 'full' | 'row'
 }
 
-const linear = ({ columns, level }: Position): string => (level === 'row' ? 'r' : columns === 1 ? 'r' : `(r * ${columns} + c)`)
+const linear = ({ columns, level }: Position): string =>
+  level === 'row' ? 'r' : columns === 1 ? 'r' : `(r * ${columns} + c)`
 
 /** Index along each of some axes (sizes) for an element number given as text; outermost first. */
 function digits(sizes: readonly number[], element: string): string[] {

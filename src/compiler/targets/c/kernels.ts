@@ -17,7 +17,8 @@ import { cType } from './values.ts'
 import { collapse, denseView, type View } from './view.ts'
 
 /** Composites with a kernel of their own on this target. */
-export const claimed = (composite: string): boolean => composite === 'attention' || composite === 'attentionBackward'
+export const claimed = (composite: string): boolean =>
+  composite === 'attention' || composite === 'attentionBackward'
 
 export interface Chosen {
   readonly name: string
@@ -77,7 +78,13 @@ export class KernelLibrary {
     throw new InternalError(`no kernel for ${describe(node)}`)
   }
 
-  #emit(kind: string, spec: object, emit: (name: string) => { code: string; support: readonly Support[]; scratchBytes: number }, copies: ReadonlyMap<number, View>, views: readonly View[]): Chosen {
+  #emit(
+    kind: string,
+    spec: object,
+    emit: (name: string) => { code: string; support: readonly Support[]; scratchBytes: number },
+    copies: ReadonlyMap<number, View>,
+    views: readonly View[],
+  ): Chosen {
     const offsets = views.map((view, i) => (copies.has(i) ? 0 : view.offset))
     const key = `${kind}${JSON.stringify(spec)}`
     const known = this.#chosen.get(key)
@@ -111,20 +118,36 @@ export class KernelLibrary {
       const dims = collapse(shape, strides)
       return dims.length <= 1 ? (dims[0]?.stride ?? 1) : undefined
     }
-    const strideOf = (view: View, free: readonly number[], contract: readonly number[]): { free: number; contract: number } | undefined => {
+    const strideOf = (
+      view: View,
+      free: readonly number[],
+      contract: readonly number[],
+    ): { free: number; contract: number } | undefined => {
       const [f, c] = [single(view, free), single(view, contract)]
       return f === undefined || c === undefined ? undefined : { free: f, contract: c }
     }
     const copies = new Map<number, View>()
-    interface Settled { readonly batch: readonly number[]; readonly free: number; readonly contract: number }
-    const settle = (index: number, view: View, batch: readonly number[], free: readonly number[], contract: readonly number[]): Settled => {
+    interface Settled {
+      readonly batch: readonly number[]
+      readonly free: number
+      readonly contract: number
+    }
+    const settle = (
+      index: number,
+      view: View,
+      batch: readonly number[],
+      free: readonly number[],
+      contract: readonly number[],
+    ): Settled => {
       const strides = strideOf(view, free, contract)
       if (strides) return { batch: batch.map((axis) => view.strides[axis]!), ...strides }
       // Copied in the order batch, free, contracted, every group is one axis.
       const groups = [batch, free, contract].map((axes) => sizeOf(axes.map((axis) => view.shape[axis]!)))
       const ordered = pick(view, [...batch, ...free, ...contract])
       copies.set(index, { offset: view.offset, ...ordered })
-      const inner = stridesOf(batch.map((axis) => view.shape[axis]!)).map((stride) => stride * groups[1]! * groups[2]!)
+      const inner = stridesOf(batch.map((axis) => view.shape[axis]!)).map(
+        (stride) => stride * groups[1]! * groups[2]!,
+      )
       return { batch: inner, free: groups[2]!, contract: 1 }
     }
     const left = settle(0, a, axes.aBatch, aFree, aContract)
@@ -159,7 +182,9 @@ export class KernelLibrary {
     const copies = new Map<number, View>()
     const strides = views.map((view, i) => {
       const dense = denseView(view.shape)
-      const exact = view.strides.every((stride, axis) => stride === dense.strides[axis] || view.shape[axis] === 1)
+      const exact = view.strides.every(
+        (stride, axis) => stride === dense.strides[axis] || view.shape[axis] === 1,
+      )
       // q, k and v may be any view with contiguous heads; everything else is read densely.
       const usable = i < 3 ? view.strides[3] === 1 || dim === 1 : exact
       if (!usable) copies.set(i, view)
@@ -180,6 +205,12 @@ export class KernelLibrary {
       v: strides[2]!,
     }
     const emit = backward ? emitAttentionBackward : emitAttention
-    return this.#emit(backward ? 'attention_backward' : 'attention', spec, (name) => emit(name, spec, this.#target), copies, views)
+    return this.#emit(
+      backward ? 'attention_backward' : 'attention',
+      spec,
+      (name) => emit(name, spec, this.#target),
+      copies,
+      views,
+    )
   }
 }

@@ -50,7 +50,13 @@ export interface LoopStep {
 export type Binding =
   | { readonly kind: 'whole'; readonly variable: string; readonly storage: Storage }
   | { readonly kind: 'slice'; readonly variable: string; readonly storage: Storage; readonly bytes: number }
-  | { readonly kind: 'swap'; readonly variable: string; readonly next: string; readonly storage: Storage; readonly other: Storage }
+  | {
+      readonly kind: 'swap'
+      readonly variable: string
+      readonly next: string
+      readonly storage: Storage
+      readonly other: Storage
+    }
 
 export type Step = KernelStep | LoopStep
 
@@ -149,7 +155,15 @@ class Lowering {
     const reads = text.parameters.filter((p) => !p.written).map((p) => this.#storage(p.node))
     const writes = text.parameters.filter((p) => p.written).map((p) => this.#storage(p.node))
     const comment = `${members.map((node) => node.op.name).join(' ')} ${place(members.at(-1)!)}`
-    const step: KernelStep = { kind: 'kernel', name, args, scratch, takesScratch: scratch !== undefined, serial: text.serial, comment }
+    const step: KernelStep = {
+      kind: 'kernel',
+      name,
+      args,
+      scratch,
+      takesScratch: scratch !== undefined,
+      serial: text.serial,
+      comment,
+    }
     const index = this.#push(step, reads, scratch ? [...writes, scratch] : writes)
     for (const { out, input } of text.inPlace) {
       this.#inPlace.push({ step: index, out: this.#storage(out), input: this.#storage(input) })
@@ -170,7 +184,8 @@ class Lowering {
       const copied = chosen.copies.get(i)
       return copied ? this.#copy(base, copied) : this.#storage(base)
     })
-    const results = node.op === callOp ? node.types.map((_, i) => this.#result(node, i)) : [this.#storage(node)]
+    const results =
+      node.op === callOp ? node.types.map((_, i) => this.#result(node, i)) : [this.#storage(node)]
     const scratch = chosen.scratchBytes > 0 ? this.#temporary('scratch', chosen.scratchBytes) : undefined
     this.#push(
       {
@@ -208,14 +223,24 @@ class Lowering {
     const from = source
     const text = emitCopy(base, view)
     const name = this.#library.raw('copy', text.body, 2)
-    const step: KernelStep = { kind: 'kernel', name, args: [at(from), at(storage)], scratch: undefined, takesScratch: false, serial: text.serial, comment: `copy of ${base.op.name}` }
+    const step: KernelStep = {
+      kind: 'kernel',
+      name,
+      args: [at(from), at(storage)],
+      scratch: undefined,
+      takesScratch: false,
+      serial: text.serial,
+      comment: `copy of ${base.op.name}`,
+    }
     this.#push(step, [from], [storage])
     return storage
   }
 
   #dense(node: Node): Storage {
     const { base, view } = this.#fusion.source(node)
-    return isDense(view) && view.offset === 0 && sizeOf(view.shape) === sizeOf(base.shape) ? this.#storage(base) : this.#copy(base, view)
+    return isDense(view) && view.offset === 0 && sizeOf(view.shape) === sizeOf(base.shape)
+      ? this.#storage(base)
+      : this.#copy(base, view)
   }
 
   #loop(node: Node): void {
@@ -232,7 +257,8 @@ class Lowering {
       const variable = `${prefix}_in${i}`
       params.push(outside(variable, bytesOf(param.type)))
       if (i < numConstants) bindings.push({ kind: 'whole', variable, storage: inputs[i]! })
-      else if (i >= numFixed) bindings.push({ kind: 'slice', variable, storage: inputs[i]!, bytes: bytesOf(param.type) })
+      else if (i >= numFixed)
+        bindings.push({ kind: 'slice', variable, storage: inputs[i]!, bytes: bytesOf(param.type) })
     })
     const carryBuffers: { first: Storage; other: Storage }[] = []
     body.results.forEach((result, i) => {
@@ -242,10 +268,21 @@ class Lowering {
         const first = this.#ownCarry(node, numConstants + i, inputs)
         const other = this.#temporary('carry', bytesOf(result.type))
         carryBuffers.push({ first, other })
-        bindings.push({ kind: 'swap', variable: `${prefix}_in${numConstants + i}`, next: variable, storage: first, other })
+        bindings.push({
+          kind: 'swap',
+          variable: `${prefix}_in${numConstants + i}`,
+          next: variable,
+          storage: first,
+          other,
+        })
         results.push({ place, replaces: numConstants + i })
       } else {
-        bindings.push({ kind: 'slice', variable, storage: this.#result(node, i), bytes: bytesOf(result.type) })
+        bindings.push({
+          kind: 'slice',
+          variable,
+          storage: this.#result(node, i),
+          bytes: bytesOf(result.type),
+        })
         results.push({ place })
       }
     })
@@ -253,18 +290,33 @@ class Lowering {
     // A carry computed in place needs no second buffer; otherwise the two swap roles after every step.
     carryBuffers.forEach(({ first, other }, i) => {
       const swapped = !block.resultInPlace[i]!
-      const index = bindings.findIndex((binding) => binding.kind === 'swap' && binding.next === `${prefix}_out${i}`)
-      if (!swapped) bindings[index] = { kind: 'whole', variable: `${prefix}_in${numConstants + i}`, storage: first }
+      const index = bindings.findIndex(
+        (binding) => binding.kind === 'swap' && binding.next === `${prefix}_out${i}`,
+      )
+      if (!swapped)
+        bindings[index] = { kind: 'whole', variable: `${prefix}_in${numConstants + i}`, storage: first }
       const final = swapped && attrs.length % 2 === 1 ? other : first
       const read = this.#reader(node, i)
       if (read) this.#storages.set(read, final)
     })
     const region = this.#temporary('loop temporaries', block.temporaryBytes)
-    const touched = bindings.flatMap((binding) => (binding.kind === 'swap' ? [binding.storage, binding.other] : [binding.storage]))
+    const touched = bindings.flatMap((binding) =>
+      binding.kind === 'swap' ? [binding.storage, binding.other] : [binding.storage],
+    )
     const carried = new Set(carryBuffers.flatMap(({ first, other }) => [first, other]))
     const comment = `${body.name}, ${attrs.length} steps ${place(node)}`
-    const writes = [...touched.filter((storage) => carried.has(storage)), ...node.types.slice(numCarries).map((_, i) => this.#resultStorage(bindings, `${prefix}_out${numCarries + i}`)), region]
-    this.#push({ kind: 'loop', length: attrs.length, reverse: attrs.reverse, block, bindings, region, comment }, touched, writes)
+    const writes = [
+      ...touched.filter((storage) => carried.has(storage)),
+      ...node.types
+        .slice(numCarries)
+        .map((_, i) => this.#resultStorage(bindings, `${prefix}_out${numCarries + i}`)),
+      region,
+    ]
+    this.#push(
+      { kind: 'loop', length: attrs.length, reverse: attrs.reverse, block, bindings, region, comment },
+      touched,
+      writes,
+    )
   }
 
   #resultStorage(bindings: readonly Binding[], variable: string): Storage {
@@ -289,7 +341,19 @@ class Lowering {
     const dense: View = { offset: 0, shape: [sizeOf(type.shape)], strides: [1] }
     const text = emitCopy(input, dense)
     const name = this.#library.raw('copy', text.body, 2)
-    this.#push({ kind: 'kernel', name, args: [at(storage), at(copy)], scratch: undefined, takesScratch: false, serial: text.serial, comment: 'first carry' }, [storage], [copy])
+    this.#push(
+      {
+        kind: 'kernel',
+        name,
+        args: [at(storage), at(copy)],
+        scratch: undefined,
+        takesScratch: false,
+        serial: text.serial,
+        comment: 'first carry',
+      },
+      [storage],
+      [copy],
+    )
     return copy
   }
 
@@ -327,7 +391,9 @@ class Lowering {
       return false
     })
     // Parameters may trade places: read them all before any is overwritten.
-    const staged = late.map(({ base, view, from }) => (this.#func.params.includes(base) ? this.#copy(base, view) : from))
+    const staged = late.map(({ base, view, from }) =>
+      this.#func.params.includes(base) ? this.#copy(base, view) : from,
+    )
     late.forEach(({ base, view, from, to }, i) => {
       const moved = staged[i] !== from
       this.#copy(base, moved ? denseView(view.shape) : view, to, staged[i]!)
@@ -341,7 +407,10 @@ class Lowering {
     if (written === undefined || storage.bytes !== old.bytes || storage.root.first < written) return false
     const read = this.#lastRead.get(old) ?? -1
     if (read < written) return true
-    return read === written && this.#inPlace.some(({ step, out, input }) => step === written && out === storage && input === old)
+    return (
+      read === written &&
+      this.#inPlace.some(({ step, out, input }) => step === written && out === storage && input === old)
+    )
   }
 
   /** Lets outputs take over the memory of temporaries that die in the kernel that writes them. */
@@ -350,7 +419,8 @@ class Lowering {
     for (const { step, out, input } of this.#inPlace) {
       const [mine, theirs] = [out.root, input.root]
       const key = `${step}:${this.#all.indexOf(theirs)}`
-      if (mine === theirs || mine.outside !== undefined || theirs.outside !== undefined || taken.has(key)) continue
+      if (mine === theirs || mine.outside !== undefined || theirs.outside !== undefined || taken.has(key))
+        continue
       if (theirs.last !== step || mine.first !== step || mine.bytes !== theirs.bytes) continue
       taken.add(key)
       mine.unite(theirs)
@@ -364,4 +434,3 @@ const place = (node: Node): string => {
   const source = sourceOf(node)
   return source ? `(${source.split('/').slice(-2).join('/')})` : ''
 }
-

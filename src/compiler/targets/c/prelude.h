@@ -32,6 +32,16 @@ typedef double vf64u __attribute__((vector_size(VECTOR_BYTES), aligned(8), may_a
 #define LANES_f32 (VECTOR_BYTES / 4)
 #define LANES_f64 (VECTOR_BYTES / 8)
 
+/* Lane by lane maximum; GCC's C has no ?: on vectors, so the choice is made on bits. */
+#define LANEWISE_MAX(NAME, VECTOR, INTEGER)                                                                            \
+  INLINE VECTOR NAME(const VECTOR a, const VECTOR b) {                                                                 \
+    typedef INTEGER bits __attribute__((vector_size(VECTOR_BYTES)));                                                   \
+    const bits less = (bits)(a < b);                                                                                   \
+    return (VECTOR)((less & (bits)b) | (~less & (bits)a));                                                             \
+  }
+LANEWISE_MAX(vmax_f32, vf32, int32_t)
+LANEWISE_MAX(vmax_f64, vf64, int64_t)
+
 /* Horizontal sum and maximum: halves are combined until one lane is left, always in this order. */
 #define HORIZONTAL(NAME, SCALAR, VECTOR, LANES, COMBINE)                                                               \
   INLINE SCALAR NAME(const VECTOR x) {                                                                                 \

@@ -44,7 +44,9 @@ export function emitRows(kernel: RowKernel, fusion: Fusion): KernelText {
 
   for (let pass = 0; pass <= plan.last; pass++) {
     for (const node of plan.scalars.get(pass) ?? []) {
-      lines.push(`${indent}const ${localType(node.dtype)} ${nameOf(node)} = ${values.expression(node, row)};${count(node)}`)
+      lines.push(
+        `${indent}const ${localType(node.dtype)} ${nameOf(node)} = ${values.expression(node, row)};${count(node)}`,
+      )
       values.locals.set(node, nameOf(node))
       if (fusion.stored.has(node)) lines.push(`${indent}${values.store(node, 'r', nameOf(node))}`)
     }
@@ -52,7 +54,8 @@ export function emitRows(kernel: RowKernel, fusion: Fusion): KernelText {
     const reductions = plan.reductions.get(pass) ?? []
     if (members.length === 0 && reductions.length === 0) continue
     for (const node of members) {
-      if (plan.buffered.has(node)) lines.push(`${indent}${localType(node.dtype)} ${nameOf(node)}_row[${columns}];`)
+      if (plan.buffered.has(node))
+        lines.push(`${indent}${localType(node.dtype)} ${nameOf(node)}_row[${columns}];`)
     }
     for (const node of reductions) {
       const start = node.op.name === 'sum' ? literal(0, node.dtype) : literal(-Infinity, node.dtype)
@@ -69,21 +72,38 @@ export function emitRows(kernel: RowKernel, fusion: Fusion): KernelText {
     const stores: string[] = []
     for (const node of members) {
       if (plan.buffered.has(node)) stores.push(`${nameOf(node)}_row[c] = ${nameOf(node)};`)
-      if (fusion.stored.has(node)) stores.push(values.store(node, columns === 1 ? 'r' : flat ? 'c' : `r * ${columns} + c`, nameOf(node)))
+      if (fusion.stored.has(node))
+        stores.push(values.store(node, columns === 1 ? 'r' : flat ? 'c' : `r * ${columns} + c`, nameOf(node)))
     }
     for (const node of reductions) {
       const x = values.operand(node.inputs[0]!, full)
       const total = nameOf(node)
-      body.push(node.op.name === 'sum' ? `${total} += ${x};` : `{ const ${localType(node.dtype)} x = ${x}; ${total} = ${total} < x ? x : ${total}; }`)
+      body.push(
+        node.op.name === 'sum'
+          ? `${total} += ${x};`
+          : `{ const ${localType(node.dtype)} x = ${x}; ${total} = ${total} < x ? x : ${total}; }`,
+      )
       if (isFloat(node.dtype)) flops += 1
     }
     const clause = reductions
       .map((node) => ` reduction(${node.op.name === 'sum' ? '+' : 'max'}:${nameOf(node)})`)
       .join('')
     const text = [...body, ...stores, ...(flops > 0 ? [`COUNT(${flops});`] : [])]
-    if (flat) lines.push(`SIMD_LOOP(${clause.trim()})`, `for (int64_t c = begin; c < end; c++) {`, ...text.map((line) => `  ${line}`), '}')
+    if (flat)
+      lines.push(
+        `SIMD_LOOP(${clause.trim()})`,
+        `for (int64_t c = begin; c < end; c++) {`,
+        ...text.map((line) => `  ${line}`),
+        '}',
+      )
     else if (columns === 1) lines.push(...text.map((line) => `${indent}${line}`))
-    else lines.push(`${indent}SIMD_LOOP(${clause.trim()})`, `${indent}for (int64_t c = 0; c < ${columns}; c++) {`, ...text.map((line) => `${indent}  ${line}`), `${indent}}`)
+    else
+      lines.push(
+        `${indent}SIMD_LOOP(${clause.trim()})`,
+        `${indent}for (int64_t c = 0; c < ${columns}; c++) {`,
+        ...text.map((line) => `${indent}  ${line}`),
+        `${indent}}`,
+      )
     // Later passes read buffered members from their row buffer, stored ones from memory.
     for (const node of members) {
       if (columns === 1) continue
@@ -99,7 +119,13 @@ export function emitRows(kernel: RowKernel, fusion: Fusion): KernelText {
   const body = flat
     ? [range(kernel.size, 64, serial), 'const int64_t r = 0; (void)r;', ...lines]
     : [range(rows, 1, serial), 'for (int64_t r = begin; r < end; r++) {', ...lines, '}']
-  return { parameters: values.parameters, body, scratchBytes: 0, serial, inPlace: inPlacePairs(kernel, fusion, plan) }
+  return {
+    parameters: values.parameters,
+    body,
+    scratchBytes: 0,
+    serial,
+    inPlace: inPlacePairs(kernel, fusion, plan),
+  }
 }
 
 const count = (node: Node): string => {
@@ -148,7 +174,8 @@ function planPasses(kernel: RowKernel, fusion: Fusion): Passes {
       ready.set(node, pass)
     }
     if (level === 'full' || node.op.kind === 'reduce') {
-      for (const base of inside) if (kernel.members.get(base) === 'full' && ready.get(base)! < pass) buffered.add(base)
+      for (const base of inside)
+        if (kernel.members.get(base) === 'full' && ready.get(base)! < pass) buffered.add(base)
     }
   }
   for (const pass of scalars.keys()) last = Math.max(last, pass)
@@ -158,18 +185,26 @@ function planPasses(kernel: RowKernel, fusion: Fusion): Passes {
 /** The longest column run that keeps all indexing simple; the whole space when everything is dense. */
 function chooseColumns(kernel: RowKernel, fusion: Fusion): number {
   const views = [...kernel.members.keys()].flatMap((node) =>
-    node.inputs.flatMap((x) => (fusion.isClosed(x) || sizeOf(x.shape) === 1 || node.op.name === 'gather' ? [] : [fusion.source(x).view])),
+    node.inputs.flatMap((x) =>
+      fusion.isClosed(x) || sizeOf(x.shape) === 1 || node.op.name === 'gather' ? [] : [fusion.source(x).view],
+    ),
   )
   const root = [...kernel.members.keys()].at(-1)!
   const special = [...kernel.members.keys()].some(
     (node) => node.op.name === 'gather' || node.inputs.some((x) => fusion.isClosed(x) && !isUniform(x)),
   )
-  const dense = views.every((view) => sizeOf(view.shape) === kernel.size && collapse(view.shape, view.strides).every((dim, i) => i === 0 && dim.stride <= 1) && view.offset === 0)
+  const dense = views.every(
+    (view) =>
+      sizeOf(view.shape) === kernel.size &&
+      collapse(view.shape, view.strides).every((dim, i) => i === 0 && dim.stride <= 1) &&
+      view.offset === 0,
+  )
   if (dense && !special) return kernel.size
   const gather = [...kernel.members.keys()].find((node) => node.op.name === 'gather')
   const shape = gather ? gather.shape : root.shape
   let columns = shape.at(-1) ?? 1
-  for (let axis = shape.length - 2; axis >= 0 && !special; axis--) {
+  if (special) return columns
+  for (let axis = shape.length - 2; axis >= 0; axis--) {
     const longer = columns * shape[axis]!
     if (kernel.size / longer < 64 || !views.every((view) => hasSimpleColumns(view, longer))) break
     columns = longer
@@ -178,7 +213,8 @@ function chooseColumns(kernel: RowKernel, fusion: Fusion): number {
 }
 
 /** Constants look the same at every index; masks and positions do not. */
-const isUniform = (node: Node): boolean => node.op.name === 'constant' || (node.op.name === 'broadcast' && isUniform(node.inputs[0]!))
+const isUniform = (node: Node): boolean =>
+  node.op.name === 'constant' || (node.op.name === 'broadcast' && isUniform(node.inputs[0]!))
 
 function inPlacePairs(kernel: RowKernel, fusion: Fusion, plan: Passes): { out: Node; input: Node }[] {
   const pairs: { out: Node; input: Node }[] = []
@@ -207,7 +243,13 @@ function inPlacePairs(kernel: RowKernel, fusion: Fusion, plan: Passes): { out: N
   for (const [out, level] of kernel.members) {
     if (!fusion.stored.has(out) || out.op.kind === 'reduce') continue
     for (const [input, read] of reads) {
-      if (read.direct && read.level === level && read.last <= plan.passOf.get(out)! && sizeOf(input.shape) === sizeOf(out.shape) && input.dtype === out.dtype) {
+      if (
+        read.direct &&
+        read.level === level &&
+        read.last <= plan.passOf.get(out)! &&
+        sizeOf(input.shape) === sizeOf(out.shape) &&
+        input.dtype === out.dtype
+      ) {
         pairs.push({ out, input })
       }
     }

@@ -35,7 +35,9 @@ function evaluate(
     const { base } = fusion.source(x)
     if (!fused.has(base) || values.locals.has(base)) return
     base.inputs.forEach(visit)
-    lines.push(`const ${localType(base.dtype)} ${values.nameOf(base)} = ${values.expression(base, position)};`)
+    lines.push(
+      `const ${localType(base.dtype)} ${values.nameOf(base)} = ${values.expression(base, position)};`,
+    )
     values.locals.set(base, values.nameOf(base))
     flops += base.op.flops(base) / sizeOf(base.shape)
   }
@@ -59,7 +61,13 @@ function emitConcat({ node, fused }: SingleKernel, fusion: Fusion): KernelText {
     const at = `r * ${width} + ${start}${columns === 1 ? '' : ' + c'}`
     const text = [...body, values.store(node, at, value), ...counted(flops)]
     if (columns === 1) lines.push('  {', ...text.map((line) => `    ${line}`), '  }')
-    else lines.push('  SIMD_LOOP()', `  for (int64_t c = 0; c < ${columns}; c++) {`, ...text.map((line) => `    ${line}`), '  }')
+    else
+      lines.push(
+        '  SIMD_LOOP()',
+        `  for (int64_t c = 0; c < ${columns}; c++) {`,
+        ...text.map((line) => `    ${line}`),
+        '  }',
+      )
     start += columns
   }
   const serial = sizeOf(node.shape) <= serialLimit
@@ -138,7 +146,9 @@ function emitColumns({ node, fused }: SingleKernel, fusion: Fusion): KernelText 
   const start = isSum ? literal(0, node.dtype) : literal(-Infinity, node.dtype)
   const type = localType(node.dtype)
   const combine = (target: string, other: string): string =>
-    isSum ? `${target} += ${other};` : `{ const ${type} x = ${other}; ${target} = ${target} < x ? x : ${target}; }`
+    isSum
+      ? `${target} += ${other};`
+      : `{ const ${type} x = ${other}; ${target} = ${target} < x ? x : ${target}; }`
   const leaves = Math.max(1, Math.min(maxLeaves, Math.floor(rows / (whole ? 1024 : 16))))
   const out = values.pointer(node, true)
   const serial = size <= serialLimit
@@ -220,7 +230,10 @@ function emitReduce(node: Node, fusion: Fusion): KernelText {
 }
 
 /** A dense copy of a view: for operands that a kernel cannot read in place. */
-export function emitCopy(base: Node, view: { offset: number; shape: readonly number[]; strides: readonly number[] }): {
+export function emitCopy(
+  base: Node,
+  view: { offset: number; shape: readonly number[]; strides: readonly number[] },
+): {
   body: string[]
   serial: boolean
 } {

@@ -39,7 +39,8 @@ export class Storage {
     const [mine, theirs] = [this.root, other.root]
     if (mine === theirs) return
     if (mine.outside !== undefined) throw new InternalError(`storage ${mine.label} is placed already`)
-    if (mine.bytes > theirs.bytes) throw new InternalError(`storage ${mine.label} does not fit into ${theirs.label}`)
+    if (mine.bytes > theirs.bytes)
+      throw new InternalError(`storage ${mine.label} does not fit into ${theirs.label}`)
     mine.#same = theirs
     theirs.first = Math.min(theirs.first, mine.first)
     theirs.last = Math.max(theirs.last, mine.last)

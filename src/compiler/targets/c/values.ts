@@ -20,7 +20,8 @@ export const cType: Readonly<Record<DType, string>> = {
 }
 
 /** Type of a local variable: bf16 is computed in float, truth values as int. */
-export const localType = (dtype: DType): string => (dtype === 'bf16' ? 'float' : dtype === 'bool' ? 'int' : cType[dtype])
+export const localType = (dtype: DType): string =>
+  dtype === 'bf16' ? 'float' : dtype === 'bool' ? 'int' : cType[dtype]
 
 export function literal(value: number, dtype: DType): string {
   if (!isFloat(dtype)) return String(value)
@@ -30,7 +31,9 @@ export function literal(value: number, dtype: DType): string {
   const rounded = dtype === 'f64' ? value : Math.fround(value)
   const text = String(rounded)
   const decimal = /[.e]/.test(text) ? text : `${text}.0`
-  return rounded < 0 || Object.is(rounded, -0) ? `(${Object.is(rounded, -0) ? '-0.0' : decimal}${suffix})` : `${decimal}${suffix}`
+  return rounded < 0 || Object.is(rounded, -0)
+    ? `(${Object.is(rounded, -0) ? '-0.0' : decimal}${suffix})`
+    : `${decimal}${suffix}`
 }
 
 export interface Parameter {

@@ -94,7 +94,10 @@ export function reshapeView(view: View, shape: readonly number[]): View | undefi
 }
 
 /** `same`: element i of the view is element i of the base. `row`: it is element floor(i / columns) of the base. */
-export type Access = { readonly kind: 'same' } | { readonly kind: 'row'; readonly columns: number } | { readonly kind: 'other' }
+export type Access =
+  | { readonly kind: 'same' }
+  | { readonly kind: 'row'; readonly columns: number }
+  | { readonly kind: 'other' }
 
 export function accessOf(view: View, baseSize: number): Access {
   const size = sizeOf(view.shape)

@@ -34,7 +34,9 @@ function interpretScan(node: Node, inputs: readonly Values[]): Values[] {
   const ys = node.types.slice(numCarries).map((type) => new Float64Array(sizeOf(type.shape)))
   for (let step = 0; step < length; step++) {
     const at = reverse ? length - 1 - step : step
-    const slices = inputs.slice(numFixed).map((x) => x.subarray((x.length / length) * at, (x.length / length) * (at + 1)))
+    const slices = inputs
+      .slice(numFixed)
+      .map((x) => x.subarray((x.length / length) * at, (x.length / length) * (at + 1)))
     const results = interpret(body, [...inputs.slice(0, numConstants), ...carries, ...slices])
     carries = results.slice(0, numCarries)
     results.slice(numCarries).forEach((y, i) => ys[i]!.set(y, y.length * at))

@@ -1,0 +1,256 @@
+/**
+ * The C text of the attention drivers. Notation: P are probabilities, S scaled scores, dX the gradient of X. In scratch,
+ * a head's keys (and, backward, values) lie transposed in panels of a few vectors, the other operands as rows padded to
+ * whole tiles; a block of scores is rows x `columns`, and its column 0 is key `base`.
+ */
+import { cTypes, type Float, type Support } from './prelude.ts'
+
+/** Plan type, ranges, and the copies into scratch. */
+export function emitAttentionShared(dtype: Float): Support[] {
+  const T = cTypes[dtype]
+  const lanes = `LANES_${dtype}`
+  return [
+    {
+      name: 'attention_plan',
+      code: `
+typedef struct { long batch, time, head; } attention_strides;
+/* Constants of one attention kernel: the problem, then how it is cut. */
+typedef struct {
+  long batch, queries, keys, heads, kvHeads, dim, bounded, window;
+  double scale;
+  long panel, paddedDim, paddedKeys, blockRows, columns, scoreRows, wideRows, wideColumns, privateBytes;
+  attention_strides q, k, v;
+  const void *score, *halfScore, *wide; /* register tiles */
+  const long *before;                   /* work of a head before each block of queries */
+} attention_plan;
+
+INLINE long smaller(const long a, const long b) { return a < b ? a : b; }
+INLINE long larger(const long a, const long b) { return a > b ? a : b; }
+
+/* Keys [first, end) that query i sees. */
+INLINE long attention_end(const attention_plan *g, const long i) {
+  return g->bounded ? larger(0, i + g->keys - g->queries + 1) : g->keys;
+}
+INLINE long attention_first(const attention_plan *g, const long i) {
+  return g->window > 0 ? smaller(attention_end(g, i), larger(0, i + g->keys - g->queries - g->window + 1)) : 0;
+}
+/* Of a row's keys, the stretch of whole vectors and tiles around them, which its scores are valid or zero in. */
+#define ATTENTION_UNIT(LANES) ((LANES) > 8 ? (LANES) : 8)
+`,
+    },
+    {
+      name: `attention_shared_${dtype}`,
+      code: `
+/* Rows of a head, scaled and padded with zeros to [padded, paddedDim]. */
+static void attention_rows_${dtype}(const attention_plan *g, const ${T} *in, const long stride, const long count, const long padded,
+                               const ${T} scale, ${T} *out) {
+  for (long i = 0; i < padded; i++)
+    for (long d = 0; d < g->paddedDim; d++) out[i * g->paddedDim + d] = i < count && d < g->dim ? in[i * stride + d] * scale : 0;
+}
+
+/* Keys of a head as panels [dim, panel], zeros beyond the last key. */
+static void attention_panels_${dtype}(const attention_plan *g, const ${T} *in, const long stride, ${T} *out) {
+  for (long j = 0; j < g->paddedKeys; j += ${lanes}) {
+    ${T} *panel = out + j / g->panel * g->panel * g->dim + j % g->panel;
+    long d = 0;
+    if (j + ${lanes} <= g->keys)
+      for (; d + ${lanes} <= g->dim; d += ${lanes})
+        transpose_${dtype}(in + j * stride + d, stride, panel + d * g->panel, g->panel);
+    for (; d < g->dim; d++)
+      for (long c = 0; c < ${lanes}; c++) panel[d * g->panel + c] = j + c < g->keys ? in[(j + c) * stride + d] : 0;
+  }
+}
+
+/* out[row, key - base] = left[row] . key, for each tile of rows over the panels that some of its queries see. */
+static void attention_scores_${dtype}(const attention_plan *g, const long first, const long rows, const long base, const ${T} *left,
+                                 const ${T} *panels, ${T} *out) {
+  const long end = attention_end(g, first + rows - 1);
+  for (long j = base; j < end; j += g->panel)
+    for (long r = 0; r < rows; r += g->scoreRows) {
+      const long from = attention_first(g, first + r), to = attention_end(g, first + smaller(r + g->scoreRows, rows) - 1);
+      if (j + g->panel <= from || j >= to) continue;
+      tile_${dtype} *compute = (tile_${dtype} *)(to - j <= g->panel / 2 ? g->halfScore : g->score);
+      compute(g->dim, left + r * g->paddedDim, g->paddedDim, 1, panels + j * g->dim, g->panel, out + r * g->columns + j - base,
+              g->columns, 0);
+    }
+}
+
+/* out[row] = sum over its keys of weights[row, key - base] right[key], where right has rows of paddedDim. */
+static void attention_mix_${dtype}(const attention_plan *g, const long first, const long rows, const long base, const ${T} *weights,
+                              const ${T} *right, ${T} *out) {
+  const long end = attention_end(g, first + rows - 1), stretch = 512; /* keys that stay in cache for all rows */
+  memset(out, 0, (size_t)(g->blockRows * g->paddedDim) * sizeof *out);
+  for (long j = base; j < end; j += stretch)
+    for (long r = 0; r < rows; r += g->wideRows) {
+      const long from = larger(j, attention_first(g, first + r));
+      const long to = smaller(j + stretch, attention_end(g, first + smaller(r + g->wideRows, rows) - 1));
+      for (long d = 0; d < g->paddedDim && from < to; d += g->wideColumns)
+        ((tile_${dtype} *)g->wide)(to - from, weights + r * g->columns + from - base, g->columns, 1, right + from * g->paddedDim + d,
+                              g->paddedDim, out + r * g->paddedDim + d, g->paddedDim, 1);
+    }
+}
+
+/* Zeros in the columns of a row that its tile of rows uses and the row itself does not see. */
+static void attention_blank_${dtype}(const attention_plan *g, const long first, const long rows, const long r, const long base,
+                                ${T} *row) {
+  const long unit = ATTENTION_UNIT(${lanes}), i = first + r, top = r - r % g->wideRows;
+  const long from = attention_first(g, i) - base, to = attention_end(g, i) - base;
+  const long low = smaller(from / unit * unit, attention_first(g, first + top) - base);
+  const long high = larger((to + unit - 1) / unit * unit,
+                           attention_end(g, first + smaller(top + g->wideRows, rows) - 1) - base);
+  for (long j = low; j < from; j++) row[j] = 0;
+  for (long j = to; j < high; j++) row[j] = 0;
+}
+`,
+    },
+  ]
+}
+
+export function emitForwardDriver(dtype: Float): Support {
+  const T = cTypes[dtype]
+  const V = `v${dtype}`
+  const lanes = `LANES_${dtype}`
+  return {
+    name: `attention_forward_${dtype}`,
+    code: `
+/* Turns a row of scores into exponentials (masked ones zero); gives their sum and the maximum that was subtracted. */
+static ${T} attention_softmax_${dtype}(${T} *row, const long from, const long to, ${T} *maximum) {
+  const long low = from / ${lanes} * ${lanes}, high = (to + ${lanes} - 1) / ${lanes} * ${lanes};
+  for (long j = low; j < from; j++) row[j] = -INFINITY;
+  for (long j = to; j < high; j++) row[j] = -INFINITY;
+  ${V} most = *(const ${V}u *)(row + low), sum = {0};
+  for (long j = low + ${lanes}; j < high; j += ${lanes}) most = vmax_${dtype}(most, *(const ${V}u *)(row + j));
+  const ${T} shift = *maximum = hmax_${dtype}(most);
+  for (long j = low; j < high; j++) row[j] = exp_${dtype}(row[j] - shift);
+  for (long j = low; j < high; j += ${lanes}) sum += *(const ${V}u *)(row + j);
+  return hsum_${dtype}(sum);
+}
+
+static void attention_forward_${dtype}(const int tid, const attention_plan *g, const ${T} *q, const ${T} *k, const ${T} *v, ${T} *o,
+                                  ${T} *lse, void *scratch) {
+  ${T} *keys = (${T} *)((char *)scratch + tid * g->privateBytes);
+  ${T} *values = keys + g->paddedKeys * g->dim;
+  ${T} *query = values + g->paddedKeys * g->paddedDim;
+  ${T} *mixed = query + g->blockRows * g->paddedDim;
+  ${T} *scores = mixed + g->blockRows * g->paddedDim;
+  const long blocks = (g->queries + g->blockRows - 1) / g->blockRows, work = g->before[blocks];
+  long loaded = -1; /* the head whose keys and values are in scratch */
+  for (long n = 0; n < g->batch * g->heads; n++) {
+    const long b = n / g->heads, h = n % g->heads, shared = h / (g->heads / g->kvHeads);
+    if ((n * work + work - 1) * THREADS / (g->batch * g->heads * work) < tid) continue;
+    for (long block = 0; block < blocks; block++) {
+      if ((n * work + g->before[block]) * THREADS / (g->batch * g->heads * work) != tid) continue;
+      if (loaded != b * g->kvHeads + shared) {
+        loaded = b * g->kvHeads + shared;
+        attention_panels_${dtype}(g, k + b * g->k.batch + shared * g->k.head, g->k.time, keys);
+        attention_rows_${dtype}(g, v + b * g->v.batch + shared * g->v.head, g->v.time, g->keys, g->keys, 1, values);
+      }
+      const long first = block * g->blockRows, rows = smaller(g->blockRows, g->queries - first);
+      const long base = attention_first(g, first) / g->panel * g->panel;
+      attention_rows_${dtype}(g, q + b * g->q.batch + first * g->q.time + h * g->q.head, g->q.time, rows, g->blockRows,
+                         (${T})g->scale, query);
+      attention_scores_${dtype}(g, first, rows, base, query, keys, scores);
+      ${T} inverse[rows];
+      long pairs = 0;
+      for (long r = 0; r < rows; r++) {
+        const long from = attention_first(g, first + r), to = attention_end(g, first + r);
+        ${T} sum = 0, maximum = -INFINITY;
+        if (from < to) sum = attention_softmax_${dtype}(scores + r * g->columns, from - base, to - base, &maximum);
+        attention_blank_${dtype}(g, first, rows, r, base, scores + r * g->columns);
+        inverse[r] = sum > 0 ? 1 / sum : 0; /* a query that sees no key gives 0; NaN goes through the product below */
+        lse[(b * g->heads + h) * g->queries + first + r] = maximum + log_${dtype}(sum);
+        pairs += to - from;
+      }
+      attention_mix_${dtype}(g, first, rows, base, scores, values, mixed);
+      for (long r = 0; r < rows; r++) {
+        ${T} *out = o + ((b * g->queries + first + r) * g->heads + h) * g->dim;
+        for (long d = 0; d < g->dim; d++) out[d] = mixed[r * g->paddedDim + d] * inverse[r];
+      }
+      COUNT(pairs * (4 * g->dim + 4) + rows * (2 * g->dim + 3));
+    }
+  }
+}
+`,
+  }
+}
+
+export function emitBackwardDriver(dtype: Float): Support {
+  const T = cTypes[dtype]
+  const V = `v${dtype}`
+  const lanes = `LANES_${dtype}`
+  return {
+    name: `attention_backward_${dtype}`,
+    code: `
+/* out[key] += sum over the rows that see it of weights[row, key - base] right[row], a tile of keys at a time. */
+static void attention_scatter_${dtype}(const attention_plan *g, const long first, const long rows, const long base,
+                                  const ${T} *weights, const ${T} *right, ${T} *out) {
+  const long unit = ATTENTION_UNIT(${lanes}), end = attention_end(g, first + rows - 1);
+  long from = 0, to = 0; /* rows whose valid stretch holds the tile; both ends only move on */
+  for (long j = attention_first(g, first) / unit * unit; j < end; j += g->wideRows) {
+    while (from < rows && (attention_end(g, first + from) + unit - 1) / unit * unit <= j) from++;
+    while (to < rows && attention_first(g, first + to) / unit * unit <= j) to++;
+    for (long d = 0; d < g->paddedDim && from < to; d += g->wideColumns)
+      ((tile_${dtype} *)g->wide)(to - from, weights + from * g->columns + j - base, 1, g->columns, right + from * g->paddedDim + d,
+                            g->paddedDim, out + j * g->paddedDim + d, g->paddedDim, 1);
+  }
+}
+
+static void attention_backward_${dtype}(const int tid, const attention_plan *g, const ${T} *q, const ${T} *k, const ${T} *v,
+                                   const ${T} *o, const ${T} *lse, const ${T} *dO, ${T} *dq, ${T} *dk, ${T} *dv, void *scratch) {
+  const long groups = g->heads / g->kvHeads, units = g->batch * g->kvHeads, wide = g->paddedKeys * g->paddedDim;
+  const long block = g->blockRows * g->paddedDim;
+  ${T} *keys = (${T} *)((char *)scratch + tid * g->privateBytes), *values = keys + g->paddedKeys * g->dim;
+  ${T} *keyRows = values + g->paddedKeys * g->dim, *dKeys = keyRows + wide, *dValues = dKeys + wide;
+  ${T} *query = dValues + wide, *dOut = query + block, *rowsOut = dOut + block;
+  ${T} *P = rowsOut + block, *dS = P + g->blockRows * g->columns;
+  for (long unit = units * tid / THREADS; unit < units * (tid + 1) / THREADS; unit++) {
+    const long b = unit / g->kvHeads, shared = unit % g->kvHeads;
+    attention_panels_${dtype}(g, k + b * g->k.batch + shared * g->k.head, g->k.time, keys);
+    attention_panels_${dtype}(g, v + b * g->v.batch + shared * g->v.head, g->v.time, values);
+    attention_rows_${dtype}(g, k + b * g->k.batch + shared * g->k.head, g->k.time, g->keys, g->keys, 1, keyRows);
+    memset(dKeys, 0, (size_t)(2 * wide) * sizeof *dKeys);
+    for (long h = shared * groups; h < (shared + 1) * groups; h++)
+      for (long first = 0; first < g->queries; first += g->blockRows) {
+        const long rows = smaller(g->blockRows, g->queries - first);
+        const long base = attention_first(g, first) / g->panel * g->panel, time = g->heads * g->dim;
+        const long at = (b * g->queries + first) * time + h * g->dim;
+        attention_rows_${dtype}(g, q + b * g->q.batch + first * g->q.time + h * g->q.head, g->q.time, rows, g->blockRows,
+                           (${T})g->scale, query);
+        attention_rows_${dtype}(g, dO + at, time, rows, g->blockRows, 1, dOut);
+        attention_rows_${dtype}(g, o + at, time, rows, g->blockRows, 1, rowsOut);
+        attention_scores_${dtype}(g, first, rows, base, query, keys, P);
+        attention_scores_${dtype}(g, first, rows, base, dOut, values, dS);
+        long pairs = 0;
+        for (long r = 0; r < rows; r++) {
+          const long from = attention_first(g, first + r) - base, to = attention_end(g, first + r) - base;
+          ${V} product = {0};
+          for (long d = r * g->paddedDim; d < (r + 1) * g->paddedDim; d += ${lanes})
+            product += *(const ${V}u *)(dOut + d) * *(const ${V}u *)(rowsOut + d);
+          const ${T} delta = hsum_${dtype}(product), shift = lse[(b * g->heads + h) * g->queries + first + r];
+          ${T} *restrict p = P + r * g->columns, *restrict ds = dS + r * g->columns;
+          for (long j = from; j < to; j++) {
+            p[j] = exp_${dtype}(p[j] - shift);
+            ds[j] = p[j] * (ds[j] - delta);
+          }
+          attention_blank_${dtype}(g, first, rows, r, base, p);
+          attention_blank_${dtype}(g, first, rows, r, base, ds);
+          pairs += to - from;
+        }
+        attention_scatter_${dtype}(g, first, rows, base, P, dOut, dValues);
+        attention_scatter_${dtype}(g, first, rows, base, dS, query, dKeys);
+        attention_mix_${dtype}(g, first, rows, base, dS, keyRows, rowsOut);
+        for (long r = 0; r < rows; r++)
+          for (long d = 0; d < g->dim; d++) dq[at + r * time + d] = rowsOut[r * g->paddedDim + d] * (${T})g->scale;
+        COUNT(pairs * (10 * g->dim + 4) + rows * 4 * g->dim);
+      }
+    for (long j = 0; j < g->keys; j++)
+      for (long d = 0; d < g->dim; d++) {
+        const long to = ((b * g->keys + j) * g->kvHeads + shared) * g->dim + d;
+        dk[to] = dKeys[j * g->paddedDim + d];
+        dv[to] = dValues[j * g->paddedDim + d];
+      }
+  }
+}
+`,
+  }
+}
