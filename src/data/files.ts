@@ -10,6 +10,7 @@ import {
   mkdirSync,
   openSync,
   readdirSync,
+  readlinkSync,
   readSync,
   renameSync,
   rmSync,
@@ -146,6 +147,15 @@ export function jsonProblem(error: unknown): string {
 
 /** The error for a path that is not there, naming the nearest sibling that is. */
 export function missing(path: string): UserError {
+  const target = linkTarget(path)
+  if (target !== undefined) {
+    return failure({
+      where: path,
+      got: `a link to ${target}, which is not there`,
+      expected: 'a path that exists',
+      fix: 'restore what it points to, or name another path',
+    })
+  }
   const folder = dirname(path)
   const siblings = listFolder(folder)
   const near = siblings && didYouMean(basename(path), siblings)
@@ -155,6 +165,14 @@ export function missing(path: string): UserError {
     expected: 'a path that exists',
     fix: near ? `did you mean ${near}?` : 'check the spelling and the folder you are in',
   })
+}
+
+function linkTarget(path: string): string | undefined {
+  try {
+    return readlinkSync(path)
+  } catch {
+    return undefined
+  }
 }
 
 function listFolder(folder: string): string[] | undefined {

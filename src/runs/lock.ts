@@ -73,6 +73,10 @@ function tryCreate(path: string): boolean {
   const holder: Holder = { pid: process.pid, host: hostname(), started: startTime(process.pid) }
   try {
     writeSync(fd, `${JSON.stringify(holder)}\n`)
+  } catch (error) {
+    // A full disk. An empty lock would keep everyone else waiting.
+    rmSync(path, { force: true })
+    throw error
   } finally {
     closeSync(fd)
   }

@@ -32,18 +32,47 @@ export function visiblePairs(queries: number, keys: number, causal: boolean, win
   return pairs
 }
 
-interface Sizes {
+/** What the cost of attention depends on. */
+export interface AttentionSize {
+  readonly batch: number
+  readonly queries: number
+  readonly keys: number
   readonly heads: number
   readonly dim: number
-  readonly rows: number
-  readonly pairs: number
+  readonly causal: boolean
+  readonly window: number
 }
 
-function sizes([q, k]: readonly ValueType[], options: Attrs): Sizes {
+/**
+ * Operations of the forward pass. A visible pair: 2 dim for the score, compare, subtract, exp and sum for the softmax,
+ * 2 dim for its value. A query: dim to scale it, reciprocal, logarithm and addition for its sum, dim to normalise.
+ */
+export function attentionFlops({ batch, queries, keys, heads, dim, causal, window }: AttentionSize): number {
+  const pairs = visiblePairs(queries, keys, causal, window)
+  return batch * heads * (pairs * (4 * dim + 4) + queries * (2 * dim + 3))
+}
+
+/**
+ * Operations of the backward pass. A visible pair: five products of 2 dim (score, dP, dV, dK, dQ), subtract and exp for
+ * P, subtract and multiply for dS. A query: dim to scale it, 2 dim for delta = dO . o, dim to scale dQ.
+ */
+export function attentionBackwardFlops({
+  batch,
+  queries,
+  keys,
+  heads,
+  dim,
+  causal,
+  window,
+}: AttentionSize): number {
+  const pairs = visiblePairs(queries, keys, causal, window)
+  return batch * heads * (pairs * (10 * dim + 4) + queries * 4 * dim)
+}
+
+function sizeOfCall([q, k]: readonly ValueType[], options: Attrs): AttentionSize {
   const [batch, queries, heads, dim] = q!.shape as [number, number, number, number]
-  const keys = k!.shape[1]!
-  const pairs = visiblePairs(queries, keys, options['causal'] === true, options['window'] as number)
-  return { heads, dim, rows: batch * queries * heads, pairs: batch * heads * pairs }
+  const window = options['window'] as number
+  return { batch, queries, keys: k!.shape[1]!, heads, dim, causal: options['causal'] === true, window }
 }
 
 /** Scaled, masked scores [B, K, G, T, S] in f-type of q, and the grouped query. */
@@ -54,7 +83,9 @@ function scores(q: Tensor, k: Tensor, options: Attrs): { grouped: Tensor; masked
   const raw = grouped.dot(k.named(['b', 's', 'k', 'd']), 'd').mul(options['scale'] as number)
   const ordered = raw.transpose(['b', 'k', 'g', 't', 's'])
   const shape = { shape: [queries, keys], axes: ['t', 's'] }
-  const position = iota(queries, 't').add(keys - queries).broadcastTo(shape)
+  const position = iota(queries, 't')
+    .add(keys - queries)
+    .broadcastTo(shape)
   const source = iota(keys, 's').broadcastTo(shape)
   const window = options['window'] as number
   let visible: Tensor | undefined
@@ -76,15 +107,13 @@ export const attentionComposite: Composite = {
     const total = weights.sum('s', true)
     const mixed = weights.div(total).dot(v!.named(['b', 's', 'k', 'd']), 's')
     const [batch, queries, heads] = q!.shape as [number, number, number]
-    const logSum = total.log().add(top).reshape([batch, heads, queries], [q!.axes[0]!, q!.axes[2]!, q!.axes[1]!])
+    const logSum = total
+      .log()
+      .add(top)
+      .reshape([batch, heads, queries], [q!.axes[0]!, q!.axes[2]!, q!.axes[1]!])
     return [mixed.transpose(['b', 't', 'k', 'g', 'd']).reshape(q!.shape, q!.axes), logSum]
   },
-  // Per visible pair: 2D for the score, 2D for the value, and scale, max, subtract, exp, sum; per row: one reciprocal,
-  // D scalings, and log plus add for the log-sum-exp.
-  flops(inputs, options) {
-    const { dim, rows, pairs } = sizes(inputs, options)
-    return pairs * (4 * dim + 5) + rows * (dim + 3)
-  },
+  flops: (inputs, options) => attentionFlops(sizeOfCall(inputs, options)),
   gradient(node, [g]) {
     if (!g) return [null, null, null]
     const inputs = [...node.inputs, get(node, 0), get(node, 1), g].map((x) => new Tensor(x))
@@ -105,29 +134,40 @@ export const attentionBackwardComposite: Composite = {
     const [batch, queries, heads, dim] = q!.shape as [number, number, number, number]
     const kvHeads = k!.shape[2]!
     const group = heads / kvHeads
-    const split = (x: Tensor): Tensor => x.reshape([batch, queries, kvHeads, group, dim], ['b', 't', 'k', 'g', 'd'])
+    const split = (x: Tensor): Tensor =>
+      x.reshape([batch, queries, kvHeads, group, dim], ['b', 't', 'k', 'g', 'd'])
     const rows = { shape: [batch, kvHeads, group, queries, 1], axes: ['b', 'k', 'g', 't', null] }
     const { grouped, masked } = scores(q!, k!, options)
     const probabilities = masked.sub(logSum!.reshape(rows.shape, rows.axes)).exp()
     const dOut = split(g!)
-    const delta = dOut.mul(split(out!)).sum('d').transpose(['b', 'k', 'g', 't']).reshape(rows.shape, rows.axes)
+    const delta = dOut
+      .mul(split(out!))
+      .sum('d')
+      .transpose(['b', 'k', 'g', 't'])
+      .reshape(rows.shape, rows.axes)
     const dWeights = dOut.dot(v!.named(['b', 's', 'k', 'd']), 'd').transpose(['b', 'k', 'g', 't', 's'])
-    const dScores = dWeights.sub(delta).mul(probabilities).mul(options['scale'] as number)
+    const dScores = dWeights
+      .sub(delta)
+      .mul(probabilities)
+      .mul(options['scale'] as number)
     const dq = dScores.dot(k!.named(['b', 's', 'k', 'd']), 's').transpose(['b', 't', 'k', 'g', 'd'])
     const dk = dScores.dot(grouped, ['g', 't']).transpose(['b', 's', 'k', 'd'])
     const dv = probabilities.dot(dOut, ['g', 't']).transpose(['b', 's', 'k', 'd'])
     return [dq.reshape(q!.shape, q!.axes), dk.named(k!.axes), dv.named(v!.axes)]
   },
-  // Per visible pair: five products of 2D, and scale, subtract, exp, subtract, multiply, scale; per row: 2D for delta.
-  flops(inputs, options) {
-    const { dim, rows, pairs } = sizes(inputs, options)
-    return pairs * (10 * dim + 6) + rows * 2 * dim
-  },
+  flops: (inputs, options) => attentionBackwardFlops(sizeOfCall(inputs, options)),
   samples: () => [
     {
       inputs: [...qkv([2, 5, 2, 4], [2, 5, 1, 4]), f64(2, 5, 2, 4), f64(2, 2, 5), f64(2, 5, 2, 4)],
       options: { causal: true, window: 0, scale: 0.5 },
-      ranges: [[-1, 1], [-1, 1], [-1, 1], [-1, 1], [2, 3], [-1, 1]],
+      ranges: [
+        [-1, 1],
+        [-1, 1],
+        [-1, 1],
+        [-1, 1],
+        [2, 3],
+        [-1, 1],
+      ],
     },
   ],
 }

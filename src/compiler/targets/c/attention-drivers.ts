@@ -44,8 +44,11 @@ INLINE long attention_first(const attention_plan *g, const long i) {
 /* Rows of a head, scaled and padded with zeros to [padded, paddedDim]. */
 static void attention_rows_${dtype}(const attention_plan *g, const ${T} *in, const long stride, const long count, const long padded,
                                const ${T} scale, ${T} *out) {
-  for (long i = 0; i < padded; i++)
-    for (long d = 0; d < g->paddedDim; d++) out[i * g->paddedDim + d] = i < count && d < g->dim ? in[i * stride + d] * scale : 0;
+  for (long i = 0; i < count; i++, out += g->paddedDim) {
+    for (long d = 0; d < g->dim; d++) out[d] = in[i * stride + d] * scale;
+    for (long d = g->dim; d < g->paddedDim; d++) out[d] = 0;
+  }
+  for (long i = 0; i < (padded - count) * g->paddedDim; i++) out[i] = 0;
 }
 
 /* Keys of a head as panels [dim, panel], zeros beyond the last key. */

@@ -41,34 +41,6 @@ export function visibleKeys(spec: AttentionSpec, i: number): readonly [number, n
   return [window > 0 ? Math.min(end, Math.max(0, at - window + 1)) : 0, end]
 }
 
-/** (query, key) pairs that are not masked, for one head. */
-export function visiblePairs(spec: AttentionSpec): number {
-  let pairs = 0
-  for (let i = 0; i < spec.queries; i++) {
-    const [first, end] = visibleKeys(spec, i)
-    pairs += end - first
-  }
-  return pairs
-}
-
-/**
- * Operations of the forward kernel. A pair: 2 dim for the score, compare, subtract, exp and sum for the softmax, 2 dim
- * for its value. A query: dim to scale it, reciprocal, logarithm and addition for its sum, dim to normalise its output.
- */
-export function attentionFlops(spec: AttentionSpec): number {
-  const { batch, heads, queries, dim } = spec
-  return batch * heads * (visiblePairs(spec) * (4 * dim + 4) + queries * (2 * dim + 3))
-}
-
-/**
- * Operations of the backward kernel. A pair: five products of 2 dim (score, dP, dV, dK, dQ), subtract and exp for P,
- * subtract and multiply for dS. A query: dim to scale it, 2 dim for delta = dO . o, dim to scale dQ.
- */
-export function attentionBackwardFlops(spec: AttentionSpec): number {
-  const { batch, heads, queries, dim } = spec
-  return batch * heads * (visiblePairs(spec) * (10 * dim + 4) + queries * 4 * dim)
-}
-
 export interface AttentionPlan {
   /** Tile of scores (queries x keys) and its half for the last keys. */
   readonly score: Tile
@@ -88,7 +60,8 @@ export interface AttentionPlan {
 export function planAttention(spec: AttentionSpec, target: VectorTarget): AttentionPlan {
   const { dtype, dim, keys } = spec
   const lanes = lanesOf(dtype, target)
-  const rowsFor = (vectors: number): number => 2 ** Math.floor(Math.log2(Math.min(8, maxRows(vectors, target))))
+  const rowsFor = (vectors: number): number =>
+    2 ** Math.floor(Math.log2(Math.min(8, maxRows(vectors, target))))
   const tile = (vectors: number): Tile => ({ dtype, vectors, rows: rowsFor(vectors) })
   // Panels are narrow, because half a panel is computed in vain at the diagonal; and whole tiles of keys.
   const scoreVectors = Math.max(2, 8 / lanes)
@@ -126,7 +99,10 @@ export function forwardScratch(spec: AttentionSpec, plan: AttentionPlan): number
 
 export function backwardScratch(spec: AttentionSpec, plan: AttentionPlan): number {
   const { paddedKeys, paddedDim, backwardRows: rows } = plan
-  return paddedKeys * (2 * spec.dim + 3 * paddedDim) + rows * (3 * paddedDim + 2 * scoreColumns(spec, plan, rows))
+  return (
+    paddedKeys * (2 * spec.dim + 3 * paddedDim) + rows * (3 * paddedDim + 2 * scoreColumns(spec, plan, rows))
+  )
 }
 
-export const scratchBytes = (elements: number, dtype: Float): number => roundUp(elements * floatBytes[dtype], 64)
+export const scratchBytes = (elements: number, dtype: Float): number =>
+  roundUp(elements * floatBytes[dtype], 64)

@@ -6,9 +6,8 @@
  *
  * Parallel over (batch, head, block) forward; over (batch, key/value head) backward, where a thread owns dK and dV.
  */
+import { attentionBackwardFlops, attentionFlops } from '../../composites/attention.ts'
 import {
-  attentionBackwardFlops,
-  attentionFlops,
   backwardScratch,
   forwardScratch,
   planAttention,
@@ -23,7 +22,6 @@ import type { EmittedKernel } from './gemm.ts'
 import { cTypes, type Support, type VectorTarget } from './prelude.ts'
 import { emitTile, emitTranspose, tileName, tileType } from './tile.ts'
 
-export { attentionBackwardFlops, attentionFlops, visiblePairs } from './attention-plan.ts'
 export type { AttentionSpec, Strides } from './attention-plan.ts'
 
 /**
@@ -51,7 +49,11 @@ static void ${name}(const int tid, const ${T} *q, const ${T} *k, const ${T} *v, 
  * C text of `static void NAME(const int tid, q, k, v, o, lse, dO, dq, dk, dv, void *scratch)`: dO and the gradients are
  * dense, [batch, queries, heads, dim] and [batch, keys, kvHeads, dim]; probabilities are recomputed from `lse`.
  */
-export function emitAttentionBackward(name: string, spec: AttentionSpec, target: VectorTarget): EmittedKernel {
+export function emitAttentionBackward(
+  name: string,
+  spec: AttentionSpec,
+  target: VectorTarget,
+): EmittedKernel {
   const T = cTypes[spec.dtype]
   const plan = planAttention(spec, target)
   const bytes = scratchBytes(backwardScratch(spec, plan), spec.dtype)
@@ -86,7 +88,13 @@ function shared(spec: AttentionSpec, plan: AttentionPlan, target: VectorTarget):
 }
 
 /** The constants of a kernel, with the work before each block of queries so that threads get equal shares. */
-function planText(name: string, spec: AttentionSpec, plan: AttentionPlan, rows: number, privateBytes: number): string {
+function planText(
+  name: string,
+  spec: AttentionSpec,
+  plan: AttentionPlan,
+  rows: number,
+  privateBytes: number,
+): string {
   const before = [0]
   for (let start = 0; start < spec.queries; start += rows) {
     let work = 0
@@ -116,7 +124,9 @@ function planText(name: string, spec: AttentionSpec, plan: AttentionPlan, rows: 
     wideColumns: `${plan.wide.vectors} * LANES_${spec.dtype}`,
     privateBytes,
   }
-  const strides = (['q', 'k', 'v'] as const).map((x) => `.${x} = {${spec[x].batch}, ${spec[x].time}, ${spec[x].head}}`)
+  const strides = (['q', 'k', 'v'] as const).map(
+    (x) => `.${x} = {${spec[x].batch}, ${spec[x].time}, ${spec[x].head}}`,
+  )
   const pointer = (tile: AttentionPlan['score']): string => `(const void *)${tileName(tile)}`
   return `static const attention_plan ${name}_plan = {
   ${Object.entries(fields)

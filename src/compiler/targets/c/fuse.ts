@@ -80,10 +80,12 @@ export function fuse(func: Func): Fusion {
       if (closed.has(input)) continue
       const { base, view } = sources.get(input) ?? { base: input, view: denseView([]) }
       const list = readers.get(base) ?? new Set()
-      list.add(node)
       readers.set(base, list)
       const pointwise = isPointwise(node) ? !readsWhole(node) : fusesInputs(node)
-      if (!pointwise || copies.has(node) || accessOf(view, sizeOf(base.shape)).kind !== 'same')
+      // A join evaluates each part on its own: a value in two parts would be computed twice.
+      const repeated = node.op.name === 'concat' && list.has(node)
+      list.add(node)
+      if (!pointwise || repeated || copies.has(node) || accessOf(view, sizeOf(base.shape)).kind !== 'same')
         exposed.add(base)
     }
   }
