@@ -51,10 +51,9 @@ const pass = (run: (func: Func) => Func, func: Func): Func => inGraph(new Graph(
 
 /** Every node of a function and of the bodies it carries. */
 function allNodes(func: Func): Node[] {
-  return reachable([...func.params, ...func.results]).flatMap((node) => {
-    const body = bodyOf(node)
-    return body ? [node, ...allNodes(body)] : [node]
-  })
+  const own = reachable([...func.params, ...func.results])
+  const bodies = own.map(bodyOf).filter((body) => body !== undefined)
+  return own.concat(bodies.flatMap(allNodes))
 }
 
 const countOf = (func: Func, op: string): number =>
@@ -327,7 +326,7 @@ test('simplify changes no value of random programs', () => {
     }),
     { numRuns: 60, seed: 5 },
   )
-  assert.ok(removed > 100)
+  assert.ok(removed > 100, `${removed} nodes removed`)
 })
 
 const rules: readonly (readonly [what: string, build: (x: Tensor) => Tensor, left: string[]])[] = [

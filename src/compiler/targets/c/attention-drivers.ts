@@ -3,12 +3,13 @@
  * a head's keys (and, backward, values) lie transposed in panels of a few vectors, the other operands as rows padded to
  * whole tiles; a block of scores is rows x `columns`, and its column 0 is key `base`.
  */
-import { cTypes, type Float, type Support } from './prelude.ts'
+import { cTypes, lanesOf, type Float, type Support, type VectorTarget } from './prelude.ts'
 
 /** Plan type, ranges, and the copies into scratch. */
-export function emitAttentionShared(dtype: Float): Support[] {
+export function emitAttentionShared(dtype: Float, target: VectorTarget): Support[] {
   const T = cTypes[dtype]
   const lanes = `LANES_${dtype}`
+  const iota = Array.from({ length: lanesOf(dtype, target) }, (_, i) => i).join(', ')
   return [
     {
       name: 'attention_plan',
@@ -34,16 +35,21 @@ INLINE long attention_end(const attention_plan *g, const long i) {
 INLINE long attention_first(const attention_plan *g, const long i) {
   return g->window > 0 ? smaller(attention_end(g, i), larger(0, i + g->keys - g->queries - g->window + 1)) : 0;
 }
-/* Of a row's keys, the stretch of whole vectors and tiles around them, which its scores are valid or zero in. */
+/* Columns [low, high) of a tile of rows: what they see, widened to whole vectors and tiles. */
 #define ATTENTION_UNIT(LANES) ((LANES) > 8 ? (LANES) : 8)
+INLINE void attention_stretch(const attention_plan *g, const long first, const long rows, const long base, const long unit,
+                              const long r, long *low, long *high) {
+  *low = (attention_first(g, first + r) - base) / unit * unit;
+  *high = (attention_end(g, first + smaller(r + g->wideRows, rows) - 1) - base + unit - 1) / unit * unit;
+}
 `,
     },
     {
       name: `attention_shared_${dtype}`,
       code: `
 /* Rows of a head, scaled and padded with zeros to [padded, paddedDim]. */
-static void attention_rows_${dtype}(const attention_plan *g, const ${T} *in, const long stride, const long count, const long padded,
-                               const ${T} scale, ${T} *out) {
+static void attention_rows_${dtype}(const attention_plan *g, const ${T} *restrict in, const long stride, const long count,
+                               const long padded, const ${T} scale, ${T} *restrict out) {
   for (long i = 0; i < count; i++, out += g->paddedDim) {
     for (long d = 0; d < g->dim; d++) out[d] = in[i * stride + d] * scale;
     for (long d = g->dim; d < g->paddedDim; d++) out[d] = 0;
@@ -82,27 +88,23 @@ static void attention_scores_${dtype}(const attention_plan *g, const long first,
 static void attention_mix_${dtype}(const attention_plan *g, const long first, const long rows, const long base, const ${T} *weights,
                               const ${T} *right, ${T} *out) {
   const long end = attention_end(g, first + rows - 1), stretch = 512; /* keys that stay in cache for all rows */
-  memset(out, 0, (size_t)(g->blockRows * g->paddedDim) * sizeof *out);
+  for (long r = 0; r < rows; r += g->wideRows)
+    if (attention_first(g, first + r) == attention_end(g, first + smaller(r + g->wideRows, rows) - 1))
+      memset(out + r * g->paddedDim, 0, (size_t)(g->wideRows * g->paddedDim) * sizeof *out);
   for (long j = base; j < end; j += stretch)
     for (long r = 0; r < rows; r += g->wideRows) {
-      const long from = larger(j, attention_first(g, first + r));
+      const long start = attention_first(g, first + r), from = larger(j, start);
       const long to = smaller(j + stretch, attention_end(g, first + smaller(r + g->wideRows, rows) - 1));
       for (long d = 0; d < g->paddedDim && from < to; d += g->wideColumns)
         ((tile_${dtype} *)g->wide)(to - from, weights + r * g->columns + from - base, g->columns, 1, right + from * g->paddedDim + d,
-                              g->paddedDim, out + r * g->paddedDim + d, g->paddedDim, 1);
+                              g->paddedDim, out + r * g->paddedDim + d, g->paddedDim, from > start);
     }
 }
 
-/* Zeros in the columns of a row that its tile of rows uses and the row itself does not see. */
-static void attention_blank_${dtype}(const attention_plan *g, const long first, const long rows, const long r, const long base,
-                                ${T} *row) {
-  const long unit = ATTENTION_UNIT(${lanes}), i = first + r, top = r - r % g->wideRows;
-  const long from = attention_first(g, i) - base, to = attention_end(g, i) - base;
-  const long low = smaller(from / unit * unit, attention_first(g, first + top) - base);
-  const long high = larger((to + unit - 1) / unit * unit,
-                           attention_end(g, first + smaller(top + g->wideRows, rows) - 1) - base);
-  for (long j = low; j < from; j++) row[j] = 0;
-  for (long j = to; j < high; j++) row[j] = 0;
+/* Lanes of a vector of columns from j on that lie in [from, to). */
+INLINE vmask_${dtype} attention_visible_${dtype}(const long j, const long from, const long to) {
+  const vmask_${dtype} column = (vmask_${dtype}){${iota}} + (int)j;
+  return (vmask_${dtype})(column >= (int)from) & (vmask_${dtype})(column < (int)to);
 }
 `,
     },
@@ -116,17 +118,34 @@ export function emitForwardDriver(dtype: Float): Support {
   return {
     name: `attention_forward_${dtype}`,
     code: `
-/* Turns a row of scores into exponentials (masked ones zero); gives their sum and the maximum that was subtracted. */
-static ${T} attention_softmax_${dtype}(${T} *row, const long from, const long to, ${T} *maximum) {
-  const long low = from / ${lanes} * ${lanes}, high = (to + ${lanes} - 1) / ${lanes} * ${lanes};
-  for (long j = low; j < from; j++) row[j] = -INFINITY;
-  for (long j = to; j < high; j++) row[j] = -INFINITY;
-  ${V} most = *(const ${V}u *)(row + low), sum = {0};
-  for (long j = low + ${lanes}; j < high; j += ${lanes}) most = vmax_${dtype}(most, *(const ${V}u *)(row + j));
-  const ${T} shift = *maximum = hmax_${dtype}(most);
-  for (long j = low; j < high; j++) row[j] = exp_${dtype}(row[j] - shift);
-  for (long j = low; j < high; j += ${lanes}) sum += *(const ${V}u *)(row + j);
-  return hsum_${dtype}(sum);
+/*
+ * Turns scores into exponentials, zero where masked, in the whole stretch of each tile of rows; gives the sum of each
+ * row and the maximum that was subtracted.
+ */
+static void attention_softmax_${dtype}(const attention_plan *g, const long first, const long rows, const long base, ${T} *scores,
+                                  ${T} *sums, ${T} *maxima) {
+  for (long top = 0; top < rows; top += g->wideRows) {
+    long low, high;
+    attention_stretch(g, first, rows, base, ATTENTION_UNIT(${lanes}), top, &low, &high);
+    for (long r = top; r < smaller(top + g->wideRows, rows); r++) {
+      const long from = attention_first(g, first + r) - base, to = attention_end(g, first + r) - base;
+      ${T} *row = scores + r * g->columns;
+      ${V} most = (${V}){0} - INFINITY, sum = {0};
+      for (long j = low; j < high; j += ${lanes}) {
+        const ${V} x = vselect_${dtype}(attention_visible_${dtype}(j, from, to), *(const ${V}u *)(row + j), (${V}){0} - INFINITY);
+        *(${V}u *)(row + j) = x;
+        most = vmax_${dtype}(most, x);
+      }
+      const ${T} shift = from < to ? hmax_${dtype}(most) : 0;
+      for (long j = low; j < high; j += ${lanes}) {
+        const ${V} x = vexp_${dtype}(*(const ${V}u *)(row + j) - shift);
+        *(${V}u *)(row + j) = x;
+        sum += x;
+      }
+      sums[r] = hsum_${dtype}(sum);
+      maxima[r] = shift;
+    }
+  }
 }
 
 static void attention_forward_${dtype}(const int tid, const attention_plan *g, const ${T} *q, const ${T} *k, const ${T} *v, ${T} *o,
@@ -136,6 +155,7 @@ static void attention_forward_${dtype}(const int tid, const attention_plan *g, c
   ${T} *query = values + g->paddedKeys * g->paddedDim;
   ${T} *mixed = query + g->blockRows * g->paddedDim;
   ${T} *scores = mixed + g->blockRows * g->paddedDim;
+  ${T} sums[g->blockRows], maxima[g->blockRows];
   const long blocks = (g->queries + g->blockRows - 1) / g->blockRows, work = g->before[blocks];
   long loaded = -1; /* the head whose keys and values are in scratch */
   for (long n = 0; n < g->batch * g->heads; n++) {
@@ -153,21 +173,17 @@ static void attention_forward_${dtype}(const int tid, const attention_plan *g, c
       attention_rows_${dtype}(g, q + b * g->q.batch + first * g->q.time + h * g->q.head, g->q.time, rows, g->blockRows,
                          (${T})g->scale, query);
       attention_scores_${dtype}(g, first, rows, base, query, keys, scores);
-      ${T} inverse[rows];
+      attention_softmax_${dtype}(g, first, rows, base, scores, sums, maxima);
       long pairs = 0;
-      for (long r = 0; r < rows; r++) {
-        const long from = attention_first(g, first + r), to = attention_end(g, first + r);
-        ${T} sum = 0, maximum = -INFINITY;
-        if (from < to) sum = attention_softmax_${dtype}(scores + r * g->columns, from - base, to - base, &maximum);
-        attention_blank_${dtype}(g, first, rows, r, base, scores + r * g->columns);
-        inverse[r] = sum > 0 ? 1 / sum : 0; /* a query that sees no key gives 0; NaN goes through the product below */
-        lse[(b * g->heads + h) * g->queries + first + r] = maximum + log_${dtype}(sum);
-        pairs += to - from;
-      }
+      for (long r = 0; r < rows; r++) pairs += attention_end(g, first + r) - attention_first(g, first + r);
+      ${T} *logs = lse + (b * g->heads + h) * g->queries + first;
+      for (long r = 0; r < rows; r++) logs[r] = maxima[r] + log_${dtype}(sums[r]);
+      /* A query that sees no key gives 0. */
+      for (long r = 0; r < rows; r++) sums[r] = sums[r] == 0 ? 0 : 1 / sums[r];
       attention_mix_${dtype}(g, first, rows, base, scores, values, mixed);
       for (long r = 0; r < rows; r++) {
         ${T} *out = o + ((b * g->queries + first + r) * g->heads + h) * g->dim;
-        for (long d = 0; d < g->dim; d++) out[d] = mixed[r * g->paddedDim + d] * inverse[r];
+        for (long d = 0; d < g->dim; d++) out[d] = mixed[r * g->paddedDim + d] * sums[r];
       }
       COUNT(pairs * (4 * g->dim + 4) + rows * (2 * g->dim + 3));
     }
@@ -198,6 +214,28 @@ static void attention_scatter_${dtype}(const attention_plan *g, const long first
   }
 }
 
+/* P = exp(S - lse) and dS = P (dP - delta), zero where masked, in place of S and dP; delta = dO . o of each row. */
+static void attention_weights_${dtype}(const attention_plan *g, const long first, const long rows, const long base, const ${T} *lse,
+                                  const ${T} *dOut, const ${T} *o, ${T} *P, ${T} *dS) {
+  for (long top = 0; top < rows; top += g->wideRows) {
+    long low, high;
+    attention_stretch(g, first, rows, base, ATTENTION_UNIT(${lanes}), top, &low, &high);
+    for (long r = top; r < smaller(top + g->wideRows, rows); r++) {
+      const long from = attention_first(g, first + r) - base, to = attention_end(g, first + r) - base;
+      ${V} product = {0};
+      for (long d = r * g->paddedDim; d < (r + 1) * g->paddedDim; d += ${lanes})
+        product += *(const ${V}u *)(dOut + d) * *(const ${V}u *)(o + d);
+      const ${T} delta = hsum_${dtype}(product), shift = lse[r];
+      for (long j = r * g->columns + low; j < r * g->columns + high; j += ${lanes}) {
+        const vmask_${dtype} visible = attention_visible_${dtype}(j - r * g->columns, from, to);
+        const ${V} p = vselect_${dtype}(visible, vexp_${dtype}(*(const ${V}u *)(P + j) - shift), (${V}){0});
+        *(${V}u *)(P + j) = p;
+        *(${V}u *)(dS + j) = vselect_${dtype}(visible, p * (*(const ${V}u *)(dS + j) - delta), (${V}){0});
+      }
+    }
+  }
+}
+
 static void attention_backward_${dtype}(const int tid, const attention_plan *g, const ${T} *q, const ${T} *k, const ${T} *v,
                                    const ${T} *o, const ${T} *lse, const ${T} *dO, ${T} *dq, ${T} *dk, ${T} *dv, void *scratch) {
   const long groups = g->heads / g->kvHeads, units = g->batch * g->kvHeads, wide = g->paddedKeys * g->paddedDim;
@@ -223,22 +261,9 @@ static void attention_backward_${dtype}(const int tid, const attention_plan *g, 
         attention_rows_${dtype}(g, o + at, time, rows, g->blockRows, 1, rowsOut);
         attention_scores_${dtype}(g, first, rows, base, query, keys, P);
         attention_scores_${dtype}(g, first, rows, base, dOut, values, dS);
+        attention_weights_${dtype}(g, first, rows, base, lse + (b * g->heads + h) * g->queries + first, dOut, rowsOut, P, dS);
         long pairs = 0;
-        for (long r = 0; r < rows; r++) {
-          const long from = attention_first(g, first + r) - base, to = attention_end(g, first + r) - base;
-          ${V} product = {0};
-          for (long d = r * g->paddedDim; d < (r + 1) * g->paddedDim; d += ${lanes})
-            product += *(const ${V}u *)(dOut + d) * *(const ${V}u *)(rowsOut + d);
-          const ${T} delta = hsum_${dtype}(product), shift = lse[(b * g->heads + h) * g->queries + first + r];
-          ${T} *restrict p = P + r * g->columns, *restrict ds = dS + r * g->columns;
-          for (long j = from; j < to; j++) {
-            p[j] = exp_${dtype}(p[j] - shift);
-            ds[j] = p[j] * (ds[j] - delta);
-          }
-          attention_blank_${dtype}(g, first, rows, r, base, p);
-          attention_blank_${dtype}(g, first, rows, r, base, ds);
-          pairs += to - from;
-        }
+        for (long r = 0; r < rows; r++) pairs += attention_end(g, first + r) - attention_first(g, first + r);
         attention_scatter_${dtype}(g, first, rows, base, P, dOut, dValues);
         attention_scatter_${dtype}(g, first, rows, base, dS, query, dKeys);
         attention_mix_${dtype}(g, first, rows, base, dS, keyRows, rowsOut);

@@ -83,7 +83,7 @@ function shared(spec: AttentionSpec, plan: AttentionPlan, target: VectorTarget):
     tileType(spec.dtype),
     ...[plan.score, plan.halfScore, plan.wide].map(emitTile),
     emitTranspose(spec.dtype, target),
-    ...emitAttentionShared(spec.dtype),
+    ...emitAttentionShared(spec.dtype, target),
   ]
 }
 

@@ -109,6 +109,12 @@ export function fuse(func: Func): Fusion {
 
   const kernels: FusedKernel[] = []
   const position = new Map<Node, number>()
+  const behind = barrierTokens(nodes)
+  // A private node is not placed before its reader is; it can be no earlier than its inputs.
+  const placeOf = (node: Node): number => {
+    const base = sources.get(node)?.base ?? node
+    return position.get(base) ?? Math.max(-1, ...base.inputs.map(placeOf))
+  }
   const stored = new Set<Node>()
   const params = new Set(func.params)
   const needed = [...nodes].filter(
@@ -129,7 +135,12 @@ export function fuse(func: Func): Fusion {
     const operands = operandsOf(node, fused, closed, source)
     const rowMember =
       closed.has(node) || copies.has(node) || isPointwise(node) || trailingColumns(node) !== undefined
-    const latest = Math.max(-1, ...operands.map(({ base }) => position.get(base) ?? -1))
+    const tokens = [node, ...fused].flatMap((reader) => reader.inputs.flatMap((x) => behind.get(x) ?? []))
+    const latest = Math.max(
+      -1,
+      ...operands.map(({ base }) => position.get(base) ?? -1),
+      ...tokens.map(placeOf),
+    )
     if (!rowMember) {
       position.set(node, kernels.push({ kind: 'single', node, fused }) - 1)
       continue
@@ -160,7 +171,12 @@ export function fuse(func: Func): Fusion {
     stored,
     source,
     isClosed: (node) => closed.has(node),
-    readCount: (node) => (readers.get(node)?.size ?? 0) + (results.has(node) ? 1 : 0),
+    readCount(node) {
+      const users = closed.has(node)
+        ? nodes.filter((user) => user.inputs.includes(node) && readsMemory(user)).length
+        : (readers.get(node)?.size ?? 0)
+      return users + (results.has(node) ? 1 : 0)
+    },
   }
 }
 
@@ -199,13 +215,22 @@ function needsStorage(
   source: (node: Node) => Source,
 ): boolean {
   if (results.has(source(node).base) && source(node).base === node) return true
-  return nodes.some(
-    (user) =>
-      user.inputs.includes(node) &&
-      !isViewOp(user) &&
-      !(isPointwise(user) && !readsWhole(user)) &&
-      !fusesInputs(user),
-  )
+  return nodes.some((user) => user.inputs.includes(node) && readsMemory(user))
+}
+
+/** Ops that read their operands from memory and cannot evaluate an expression in their place. */
+const readsMemory = (node: Node): boolean =>
+  !isViewOp(node) && !(isPointwise(node) && !readsWhole(node)) && !fusesInputs(node)
+
+/** For values seen through barriers: what has to be computed before they may be read. */
+function barrierTokens(nodes: readonly Node[]): ReadonlyMap<Node, readonly Node[]> {
+  const tokens = new Map<Node, readonly Node[]>()
+  for (const node of nodes) {
+    if (!isViewOp(node)) continue
+    const below = tokens.get(node.inputs[0]!) ?? []
+    tokens.set(node, node.op.name === 'barrier' ? [...below, node.inputs[1]!] : below)
+  }
+  return tokens
 }
 
 /** Finds the base and view of every node, and the view ops that have to be stored because strides cannot say them. */

@@ -32,32 +32,59 @@ typedef double vf64u __attribute__((vector_size(VECTOR_BYTES), aligned(8), may_a
 #define LANES_f32 (VECTOR_BYTES / 4)
 #define LANES_f64 (VECTOR_BYTES / 8)
 
-/* Lane by lane maximum; GCC's C has no ?: on vectors, so the choice is made on bits. */
-#define LANEWISE_MAX(NAME, VECTOR, INTEGER)                                                                            \
-  INLINE VECTOR NAME(const VECTOR a, const VECTOR b) {                                                                 \
-    typedef INTEGER bits __attribute__((vector_size(VECTOR_BYTES)));                                                   \
-    const bits less = (bits)(a < b);                                                                                   \
-    return (VECTOR)((less & (bits)b) | (~less & (bits)a));                                                             \
+/* GCC's C has no ?: on vectors: lanes are chosen by bits, and a comparison gives all ones or zeros. */
+typedef int32_t vmask_f32 __attribute__((vector_size(VECTOR_BYTES)));
+typedef int64_t vmask_f64 __attribute__((vector_size(VECTOR_BYTES)));
+#define LANEWISE(DTYPE)                                                                                                \
+  INLINE v##DTYPE vselect_##DTYPE(const vmask_##DTYPE where, const v##DTYPE yes, const v##DTYPE no) {                  \
+    return (v##DTYPE)((where & (vmask_##DTYPE)yes) | (~where & (vmask_##DTYPE)no));                                    \
+  }                                                                                                                    \
+  INLINE v##DTYPE vmax_##DTYPE(const v##DTYPE a, const v##DTYPE b) {                                                   \
+    return vselect_##DTYPE((vmask_##DTYPE)(a < b), b, a);                                                              \
   }
-LANEWISE_MAX(vmax_f32, vf32, int32_t)
-LANEWISE_MAX(vmax_f64, vf64, int64_t)
+LANEWISE(f32)
+LANEWISE(f64)
 
 /* Horizontal sum and maximum: halves are combined until one lane is left, always in this order. */
-#define HORIZONTAL(NAME, SCALAR, VECTOR, LANES, COMBINE)                                                               \
-  INLINE SCALAR NAME(const VECTOR x) {                                                                                 \
-    SCALAR lane[LANES];                                                                                                \
-    memcpy(lane, &x, sizeof lane);                                                                                     \
-    _Pragma("GCC unroll 4") for (int width = LANES / 2; width > 0; width /= 2)                                         \
-      _Pragma("GCC unroll 8") for (int i = 0; i < width; i++) {                                                        \
-        const SCALAR a = lane[i], b = lane[i + width];                                                                 \
-        lane[i] = COMBINE;                                                                                             \
-      }                                                                                                                \
-    return lane[0];                                                                                                    \
-  }
-HORIZONTAL(hsum_f32, float, vf32, LANES_f32, a + b)
-HORIZONTAL(hmax_f32, float, vf32, LANES_f32, a < b ? b : a)
-HORIZONTAL(hsum_f64, double, vf64, LANES_f64, a + b)
-HORIZONTAL(hmax_f64, double, vf64, LANES_f64, a < b ? b : a)
+#define QUARTER_f32(x, i) __builtin_shufflevector(x, x, 4 * (i), 4 * (i) + 1, 4 * (i) + 2, 4 * (i) + 3)
+#define QUARTER_f64(x, i) __builtin_shufflevector(x, x, 2 * (i), 2 * (i) + 1)
+#if VECTOR_BYTES == 64
+#define FOLD(DTYPE, OP, x) OP(OP(QUARTER_##DTYPE(x, 0), QUARTER_##DTYPE(x, 2)), OP(QUARTER_##DTYPE(x, 1), QUARTER_##DTYPE(x, 3)))
+#elif VECTOR_BYTES == 32
+#define FOLD(DTYPE, OP, x) OP(QUARTER_##DTYPE(x, 0), QUARTER_##DTYPE(x, 1))
+#else
+#define FOLD(DTYPE, OP, x) (x)
+#endif
+#define PLUS(a, b) ((a) + (b))
+#define MAXIMUM(a, b) ((a) < (b) ? (b) : (a))
+typedef float quarter_f32 __attribute__((vector_size(16)));
+typedef double quarter_f64 __attribute__((vector_size(16)));
+INLINE float hsum_f32(const vf32 x) {
+  const quarter_f32 y = FOLD(f32, PLUS, x);
+  return (y[0] + y[2]) + (y[1] + y[3]);
+}
+INLINE double hsum_f64(const vf64 x) {
+  const quarter_f64 y = FOLD(f64, PLUS, x);
+  return y[0] + y[1];
+}
+INLINE quarter_f32 maximum_f32(const quarter_f32 a, const quarter_f32 b) {
+  typedef int32_t bits __attribute__((vector_size(16)));
+  const bits less = (bits)(a < b);
+  return (quarter_f32)((less & (bits)b) | (~less & (bits)a));
+}
+INLINE quarter_f64 maximum_f64(const quarter_f64 a, const quarter_f64 b) {
+  typedef int64_t bits __attribute__((vector_size(16)));
+  const bits less = (bits)(a < b);
+  return (quarter_f64)((less & (bits)b) | (~less & (bits)a));
+}
+INLINE float hmax_f32(const vf32 x) {
+  const quarter_f32 y = FOLD(f32, maximum_f32, x);
+  return MAXIMUM(MAXIMUM(y[0], y[2]), MAXIMUM(y[1], y[3]));
+}
+INLINE double hmax_f64(const vf64 x) {
+  const quarter_f64 y = FOLD(f64, maximum_f64, x);
+  return MAXIMUM(y[0], y[1]);
+}
 
 /* ---- bits and bf16 -------------------------------------------------------------------------------------------- */
 
@@ -205,6 +232,19 @@ INLINE double tanh_f64(const double x) { return tanh(x); }
 INLINE double erf_f64(const double x) { return erf(x); }
 INLINE double sqrt_f64(const double x) { return __builtin_sqrt(x); }
 INLINE double floor_f64(const double x) { return __builtin_floor(x); }
+
+/* e^x of every lane; the loop becomes straight vector code. */
+INLINE vf32 vexp_f32(vf32 x) {
+  float lane[LANES_f32];
+  memcpy(lane, &x, sizeof x);
+  for (int i = 0; i < LANES_f32; i++) lane[i] = exp_f32(lane[i]);
+  memcpy(&x, lane, sizeof x);
+  return x;
+}
+INLINE vf64 vexp_f64(vf64 x) {
+  for (int i = 0; i < LANES_f64; i++) x[i] = exp_f64(x[i]);
+  return x;
+}
 
 /* ---- random numbers ------------------------------------------------------------------------------------------- */
 

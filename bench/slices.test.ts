@@ -1,0 +1,58 @@
+/** Turns, medians and ratios on contestants whose speed is known, and the peer's protocol against a real process. */
+import assert from 'node:assert/strict'
+import { test } from 'node:test'
+import { UserError } from '../src/errors.ts'
+import { startPeer } from './peer.ts'
+import { alternate, median, speedRatio } from './slices.ts'
+import type { Contestant, Timing } from './slices.ts'
+
+test('contestants take turns, the order reverses, slices have the length asked for', async () => {
+  const turns: string[] = []
+  const contestant = (name: string, secondsPerStep: number): Contestant => ({
+    name,
+    async run(k) {
+      turns.push(name)
+      return k * secondsPerStep
+    },
+  })
+  const timings = await alternate([contestant('a', 0.01), contestant('b', 0.04)], { rounds: 3, seconds: 1 })
+  assert.equal(turns.slice(-6).join(''), 'abbaab')
+  assert.deepEqual(
+    timings.map(({ stepsPerSlice }) => stepsPerSlice),
+    [100, 25],
+  )
+  const ratio = speedRatio(timings[0]!, timings[1]!)
+  assert.ok(Math.abs(ratio.median - 4) < 1e-9 && Math.abs(ratio.low - 4) < 1e-9)
+})
+
+test('the spread is over rounds, the ratio over medians', () => {
+  const timing = (name: string, secondsPerStep: number[]): Timing => ({
+    name,
+    stepsPerSlice: 1,
+    secondsPerStep,
+  })
+  const ratio = speedRatio(timing('ours', [1, 1, 2]), timing('theirs', [3, 2, 2]))
+  assert.deepEqual(ratio, { median: 2, low: 1, high: 3 })
+  assert.equal(median([4, 1, 3, 2]), 2.5)
+  assert.ok(Number.isNaN(median([])))
+})
+
+test('a peer answers orders, and its last words are reported when it dies', async () => {
+  const program = `
+    console.log(JSON.stringify({ ready: true, version: '1', parameters: 3, threads: 2 }))
+    require('node:readline').createInterface({ input: process.stdin }).on('line', (line) => {
+      if (line === 'quit') process.exit()
+      const k = Number(line.split(' ')[1])
+      if (k > 9) { console.error('first\\nout of memory'); process.exit(1) }
+      console.log(JSON.stringify({ seconds: k / 2 }))
+    })`
+  const peer = await startPeer('peer', process.execPath, ['-e', program])
+  assert.deepEqual([peer.version, peer.parameters, peer.threads], ['1', 3, 2])
+  assert.equal(await peer.run(4), 2)
+  await assert.rejects(
+    peer.run(10),
+    (error) => error instanceof UserError && /out of memory/.test(error.message),
+  )
+  peer.close()
+  await assert.rejects(startPeer('gone', '/nonexistent', []), UserError)
+})
