@@ -2,11 +2,14 @@
  * `npm run bench step`: one training step of ours beside PyTorch's on the same machine, threads and precision (f32), for
  * the default recipe and for nanoGPT's Shakespeare recipe for CPUs. FLOPs are those of our program, exactly counted, for
  * both sides: what one side computes beyond them does not make it look faster.
- * The peak is measured before and after, since the clock and the neighbours differ from minute to minute.
+ * The peak is measured before and after, since the clock and the neighbours differ from minute to minute. Other programs
+ * running meanwhile do not slow both sides alike (a team that waits for a descheduled thread loses far more than its
+ * share), so how busy they keep the machine is measured first and said beside the result.
  */
 import { execFileSync } from 'node:child_process'
 import { appendFileSync } from 'node:fs'
-import { availableParallelism, cpus, loadavg } from 'node:os'
+import { availableParallelism, cpus } from 'node:os'
+import { setTimeout as sleep } from 'node:timers/promises'
 import { parseArgs } from 'node:util'
 import { formatCount, formatFlopRate, formatFlops, formatPercent, formatTable } from '../src/cli/format.ts'
 import { measurePeak } from '../src/compiler/runtime/peak.ts'
@@ -76,9 +79,9 @@ async function benchmark(name: string, options: Options): Promise<void> {
   const config = resolveConfig({ ...configs[name], threads: options.threads })
   console.error(`${name}: preparing…`)
   const before = await measurePeak(options)
-  const load = loadavg()[0]!
   const ours = await languageStepBench(config, vocab)
   const peers = await startPeers(config, options)
+  const othersCores = await busyCores()
   console.error(`${name}: ${options.rounds} rounds of ${options.seconds} s each…`)
   const contestants = [{ name: 'Anneal', run: (k: number) => ours.run(k) }, ...peers]
   const timings = await alternate(contestants, options).finally(() => {
@@ -88,7 +91,7 @@ async function benchmark(name: string, options: Options): Promise<void> {
   const after = await measurePeak(options)
   const peak = Math.max(before.flopsF32, after.flopsF32)
   const { flopsPerStep, tokensPerStep } = ours
-  console.log(describe(name, config, { flopsPerStep, tokensPerStep, peak, load }, timings))
+  console.log(describe(name, config, { flopsPerStep, tokensPerStep, peak, othersCores }, timings))
   record({
     bench: 'step',
     config: name,
@@ -97,9 +100,21 @@ async function benchmark(name: string, options: Options): Promise<void> {
     flopsPerStep,
     tokensPerStep,
     peakFlopsF32: [before.flopsF32, after.flopsF32],
-    load,
+    othersCores,
     timings,
   })
+}
+
+/** Cores that others keep busy while we and the peers wait: over half a second, as far as this system can see. */
+async function busyCores(): Promise<number> {
+  const start = cpus()
+  await sleep(500)
+  return cpus().reduce((sum, { times }, i) => {
+    const before = start[i]?.times ?? times
+    const idle = times.idle - before.idle
+    const busy = times.user + times.nice + times.sys - before.user - before.nice - before.sys
+    return sum + (busy + idle > 0 ? busy / (busy + idle) : 0)
+  }, 0)
 }
 
 async function startPeers(config: LanguageConfig, { threads, compile }: Options): Promise<Peer[]> {
@@ -123,13 +138,14 @@ interface Work {
   readonly flopsPerStep: number
   readonly tokensPerStep: number
   readonly peak: number
-  readonly load: number
+  /** Cores kept busy by other programs just before. */
+  readonly othersCores: number
 }
 
 function describe(
   name: string,
   { model, batch, threads, optim }: LanguageConfig,
-  { flopsPerStep, tokensPerStep, peak, load }: Work,
+  { flopsPerStep, tokensPerStep, peak, othersCores }: Work,
   timings: readonly Timing[],
 ): string {
   const rows = timings.map((timing) => {
@@ -152,7 +168,12 @@ function describe(
   return [
     `${name}: ${model.layers} x ${model.width}, ${model.heads} heads, context ${model.context}, batch ${batch}, ` +
       `${optim.name}, f32, ${threads} threads; ${formatFlops(flopsPerStep)} a step`,
-    `peak in this run ${formatFlopRate(peak)}; load before it ${load.toFixed(1)} on ${availableParallelism()} cores`,
+    `peak in this run ${formatFlopRate(peak)}`,
+    ...(othersCores > 0.2
+      ? [
+          `NOT a fair comparison: other programs kept ${othersCores.toFixed(1)} cores busy; repeat when they are done`,
+        ]
+      : []),
     formatTable([['', 'step', 'speed', 'rate', 'of peak'], ...rows]),
     ...ratios,
     '',

@@ -66,12 +66,16 @@ function newestTensors({ dir }: Run): { readonly step: number; readonly tensors:
   return { step: newest.step, tensors }
 }
 
-/** `step metric value` for everything measured, in order: equal lists mean every step exactly once, with equal values. */
+/** A line for everything measured, by step and name: equal lists mean every step exactly once, with equal values. */
 function history({ points, samples }: Run): string[] {
   const measured = points.flatMap(({ step, tokens, flops, metrics }) =>
-    Object.entries(metrics).map(([name, value]) => `${step} ${name} ${value} ${tokens} ${flops}`),
+    Object.entries(metrics).map(([name, value]) => ({ step, name, line: `${value} ${tokens} ${flops}` })),
   )
-  return [...measured, ...samples.map(({ step, prompt, text: said }) => `${step} ${prompt}${said}`)]
+  const ordered = measured.toSorted((a, b) => a.step - b.step || (a.name < b.name ? -1 : 1))
+  return [
+    ...ordered.map(({ step, name, line }) => `${step} ${name} ${line}`),
+    ...samples.map(({ step, prompt, text: said }) => `${step} ${prompt}${said}`),
+  ]
 }
 
 const lossSteps = ({ points }: Run): number[] =>

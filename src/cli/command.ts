@@ -33,6 +33,11 @@ export interface Io {
   result(text: string, data: object): void
 }
 
+/** How this program is called, for the next commands it names: a checkout started by `npm start` has no `anneal`. */
+export const self = ['start', 'anneal'].includes(process.env['npm_lifecycle_event'] ?? '')
+  ? 'npm run anneal --'
+  : 'anneal'
+
 /** Where runs are kept unless `--runs` says otherwise. */
 export const runsOption = ['--runs <dir>', 'folder of runs', process.env['ANNEAL_RUNS'] ?? 'runs'] as const
 

@@ -5,7 +5,7 @@
 import { badUsage } from '../errors.ts'
 import type { RunSummary } from '../runs/index.ts'
 import type { Command } from './command.ts'
-import { runsOption } from './command.ts'
+import { runsOption, self } from './command.ts'
 import { formatDuration, formatFlops, formatMetric, formatTable } from './format.ts'
 
 export const runs: Command = {
@@ -23,7 +23,7 @@ export const runs: Command = {
     const { runs: all, skipped } = listIndexedRuns(runsDir)
     for (const { name, reason } of skipped) io.note(`note: ${runsDir}/${name} passed over: ${reason}`)
     const shown = limit === 0 ? all : all.slice(0, limit)
-    if (all.length === 0 && !io.json) io.note(`no runs in ${runsDir} yet; train one with: anneal up`)
+    if (all.length === 0 && !io.json) io.note(`no runs in ${runsDir} yet; train one with: ${self} up`)
     else io.result(table(shown), { runs: shown, total: all.length, skipped })
     if (shown.length < all.length) io.note(`${all.length - shown.length} more with --limit 0`)
     return 0

@@ -4,7 +4,7 @@
  */
 import { readRun } from '../runs/index.ts'
 import type { TrainObserver, TrainResult } from '../train/events.ts'
-import type { ExitCode } from './command.ts'
+import { self, type ExitCode } from './command.ts'
 import { formatDuration, formatFlops, formatMetric } from './format.ts'
 import { withInterrupt } from './interrupt.ts'
 import { sparkline } from './plot.ts'
@@ -31,7 +31,7 @@ export function describeEnd(result: TrainResult, runsDir: string): { text: strin
   const suffix = runsDir === 'runs' || runsDir === process.env['ANNEAL_RUNS'] ? '' : ` --runs ${runsDir}`
   const cost = `${formatFlops(result.flops)} in ${formatDuration(result.seconds)}`
   if (result.status === 'interrupted') {
-    const text = `interrupted at step ${result.step}, after ${cost}\nresume with: anneal resume ${result.runId}${suffix}`
+    const text = `interrupted at step ${result.step}, after ${cost}\nresume with: ${self} resume ${result.runId}${suffix}`
     return { text, code: 130 }
   }
   const loss =
@@ -40,8 +40,8 @@ export function describeEnd(result: TrainResult, runsDir: string): { text: strin
     ...describeLosses(runsDir, result.runId),
     `finished at step ${result.step}: ${loss}${cost}`,
     `run      ${result.runDir}`,
-    `next     anneal sample ${result.runId} --prompt "ROMEO:"${suffix}`,
-    `         anneal show ${result.runId}${suffix}`,
+    `next     ${self} sample ${result.runId} --prompt "ROMEO:"${suffix}`,
+    `         ${self} show ${result.runId}${suffix}`,
   ]
   return { text: lines.join('\n'), code: 0 }
 }

@@ -5,7 +5,7 @@
 import { isDeepStrictEqual } from 'node:util'
 import { listRuns, readRun } from '../runs/index.ts'
 import type { Command } from './command.ts'
-import { runsOption } from './command.ts'
+import { runsOption, self } from './command.ts'
 import { defaultRecipe, findRecipe } from './recipes.ts'
 import { describeEnd, runTraining } from './training.ts'
 
@@ -44,7 +44,7 @@ export const up: Command = {
       io.note(text)
       runId = result.runId
     } else {
-      io.note(`a trained model is there already: ${runId} (train another with anneal train ${defaultRecipe})`)
+      io.note(`a trained model is there already: ${runId} (train another with ${self} train ${defaultRecipe})`)
     }
     const prompt = config.sample.prompt
     if (!io.json) io.out(`\n${prompt}`)
@@ -59,7 +59,7 @@ export const up: Command = {
         if (!io.json) io.out(piece)
       },
     })
-    const next = [`anneal sample ${runId} --prompt "ROMEO:"`, `anneal show ${runId}`]
+    const next = [`${self} sample ${runId} --prompt "ROMEO:"`, `${self} show ${runId}`]
     io.result(`\n\nnext\n${next.map((line) => `  ${line}`).join('\n')}`, {
       run: runId,
       trained,

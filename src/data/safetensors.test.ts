@@ -107,7 +107,7 @@ test('converts stored floats to float32 exactly', () => {
   assert.deepEqual(file.readF32('f64'), Float32Array.from(doubles))
   assert.deepEqual(file.readF32('f32'), Float32Array.of(0.1))
   assert.throws(() => file.readF32('i32'), userError(/tensor "i32": got I32.*expected F32/))
-  assert.throws(() => file.read('bf61'), userError(/no such tensor.*did you mean bf16\?/))
+  assert.throws(() => file.read('bf166'), userError(/no such tensor.*did you mean bf16\?/))
   file.close()
   file.close()
   assert.throws(() => file.read('f16'), InternalError)

@@ -1,6 +1,14 @@
 /** Preparing text: the split, the cache, separators between documents, and refusals. */
 import assert from 'node:assert/strict'
-import { appendFileSync, mkdtempSync, readdirSync, rmSync, statSync, writeFileSync } from 'node:fs'
+import {
+  appendFileSync,
+  mkdtempSync,
+  readFileSync,
+  readdirSync,
+  rmSync,
+  statSync,
+  writeFileSync,
+} from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { after, test } from 'node:test'
@@ -119,14 +127,12 @@ test('BPE learns from the training part only', async () => {
 
 test('takes a finished tokenizer', async () => {
   const json = new URL('../../tests/fixtures/tokenizer/bpe-shakespeare-1024/tokenizer.json', import.meta.url)
-  const { default: parsed } = (await import(json.href, { with: { type: 'json' } })) as {
-    readonly default: unknown
-  }
-  const tokenizer = bpeFromHuggingFace(parsed)
-  const prepared = await prepare(folderOf({ 'a.txt': 'First Citizen: speak', 'b.txt': 'speak' }), {
-    tokenizer,
-  })
-  assert.equal(tokenizer.decode(idsOf(prepared.train)), 'First Citizen: speak<|endoftext|>sp')
+  const tokenizer = bpeFromHuggingFace(JSON.parse(readFileSync(json, 'utf8')))
+  const path = folderOf({ 'a.txt': 'First Citizen: speak', 'b.txt': 'speak', 'c.txt': 'hear me' })
+  const prepared = await prepare(path, { tokenizer, validationFraction: 0.25 })
+  assert.equal(prepared.tokenizer, tokenizer)
+  assert.equal(tokenizer.decode(idsOf(prepared.train)), 'First Citizen: speak<|endoftext|>spea')
+  assert.equal(tokenizer.decode(idsOf(prepared.validation)), 'k<|endoftext|>hear me')
   close(prepared)
 })
 
@@ -155,7 +161,7 @@ test('the split never falls inside a character and loses nothing', async () => {
     minLength: 1,
     maxLength: 3,
   })
-  await fc.assert(fc.asyncProperty(texts, fc.constantFrom(0.1, 0.5, 0.9), checkSplit), { numRuns: 12 })
+  await fc.assert(fc.asyncProperty(texts, fc.constantFrom(0.1, 0.5, 0.9), checkSplit), { numRuns: 8 })
 })
 
 test('refuses a part too short for a window, and a fraction that leaves none', async () => {

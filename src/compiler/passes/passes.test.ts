@@ -198,24 +198,34 @@ test('the same loops and gradients in C, recomputing or not, and their FLOPs', a
 
 const deepLayer = ({ h, w }: { h: Tensor; w: Tensor }): Tensor => gelu(rmsNorm(h).matmul(w)).add(h)
 
-/** Twelve residual layers, each marked; loss and gradients. */
-const deep = ({ x, w }: Tensors): Tensors => {
-  let h = x!
-  for (let i = 0; i < w!.shape[0]!; i++) {
-    h = checkpoint(deepLayer, { h, w: w!.slice(0, i, 1).reshape(w!.shape.slice(1)) })
-  }
-  const loss = h.square().mean()
-  return { loss, ...grad(loss, { dx: x!, dw: w! }) }
+/** Residual layers, each marked; loss and gradients. */
+const deep = ({ x, ...weights }: Tensors): Tensors => {
+  const output = Object.values(weights).reduce((h, w) => checkpoint(deepLayer, { h, w }), x!)
+  const loss = output.square().mean()
+  return { loss, ...grad(loss, { x: x!, ...weights }) }
 }
 
+const deepTypes = (
+  dtype: 'f64' | 'f32',
+  numLayers: number,
+  rows: number,
+  width: number,
+): Record<string, ValueType> => ({
+  x: valueType(dtype, [rows, width]),
+  ...Object.fromEntries(
+    Array.from({ length: numLayers }, (_, i) => [`w${i}`, valueType(dtype, [width, width])]),
+  ),
+})
+
 test('recomputation changes no bit in the reference, and costs the forward FLOPs of what it repeats', () => {
-  const func = trace({ x: f64(4, 6), w: f64(3, 6, 6) }, deep)
+  const types = deepTypes('f64', 3, 4, 6)
+  const func = trace(types, deep)
   const kept = runPipeline(func, plainPolicies)
   const again = runPipeline(func, { ...plainPolicies, recompute: 'marked' })
   const data = drawAll(func, 3)
   assert.deepEqual(interpret(again, data), interpret(kept, data))
   const forward = runPipeline(
-    trace({ x: f64(4, 6), w: f64(3, 6, 6) }, (xs) => ({ loss: deep(xs)['loss']! })),
+    trace(types, (xs) => ({ loss: deep(xs)['loss']! })),
     plainPolicies,
   )
   const extra = flopsOf(again) - flopsOf(kept)
@@ -225,18 +235,23 @@ test('recomputation changes no bit in the reference, and costs the forward FLOPs
 })
 
 test('recomputation needs less memory on a deep program, and gives the same gradients in C', async () => {
-  const types = { x: f32(64, 32), w: f32(12, 32, 32) }
-  const results: Record<string, ArrayLike<number>>[] = []
+  const types = deepTypes('f32', 12, 64, 32)
+  const results: Map<string, ArrayLike<number>>[] = []
   const memory: number[] = []
   for (const recompute of [false, true]) {
-    const program = await compile(deep as never, types, { threads: 2, recompute, name: 'deep' })
-    await program.run({ x: draw(types.x, 1), w: draw(types.w, 2, [-0.2, 0.2]) })
-    results.push({ dx: program.view('dx').slice(), dw: program.view('dw').slice() })
+    const program = await compile<Record<string, ValueType>>(deep, types, {
+      threads: 2,
+      recompute,
+      name: 'deep',
+    })
+    Object.entries(types).forEach(([name, type], i) => program.write(name, draw(type, i, [-0.3, 0.3])))
+    await program.run()
+    results.push(new Map([...program.outputs.keys()].map((path) => [path, program.view(path).slice()])))
     memory.push(program.memory.temporaryBytes)
     program.close()
   }
-  assert.ok(memory[1]! < 0.6 * memory[0]!, `${memory[1]} bytes, ${memory[0]} without recomputation`)
-  for (const path of ['dx', 'dw']) assert.ok(worstError(results[1]![path]!, results[0]![path]!) < 1e-6, path)
+  assert.ok(memory[1]! < 0.25 * memory[0]!, `${memory[1]} bytes, ${memory[0]} without recomputation`)
+  for (const [path, want] of results[0]!) assert.ok(worstError(results[1]!.get(path)!, want) < 1e-6, path)
 })
 
 // ---- gradient accumulation -----------------------------------------------------------------------------------------
@@ -326,7 +341,7 @@ test('simplify changes no value of random programs', () => {
     }),
     { numRuns: 60, seed: 5 },
   )
-  assert.ok(removed > 100, `${removed} nodes removed`)
+  assert.ok(removed > 50, `${removed} nodes removed`)
 })
 
 const rules: readonly (readonly [what: string, build: (x: Tensor) => Tensor, left: string[]])[] = [

@@ -90,7 +90,7 @@ test('files of other tools, damaged anywhere, are read or refused but never cras
         assert.ok(userError(/model\.safetensors/)(error), String(error))
       }
     }),
-    { numRuns: 150 },
+    { numRuns: 80 },
   )
 })
 
@@ -114,7 +114,7 @@ test('arbitrary bytes are refused', () => {
         assert.ok(userError(/model\.safetensors/)(error), String(error))
       }
     }),
-    { numRuns: 300 },
+    { numRuns: 80 },
   )
 })
 

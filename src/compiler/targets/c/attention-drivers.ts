@@ -57,6 +57,15 @@ static void attention_rows_${dtype}(const attention_plan *g, const ${T} *restric
   for (long i = 0; i < (padded - count) * g->paddedDim; i++) out[i] = 0;
 }
 
+/* Rows of a head for a tile's right side: where they are if they are whole vectors, or copied; and their stride. */
+static const ${T} *attention_whole_${dtype}(const attention_plan *g, const ${T} *in, const long stride, const long count, ${T} *copy,
+                                       long *row) {
+  *row = g->dim == g->paddedDim ? stride : g->paddedDim;
+  if (g->dim == g->paddedDim) return in;
+  attention_rows_${dtype}(g, in, stride, count, count, 1, copy);
+  return copy;
+}
+
 /* Keys of a head as panels [dim, panel], zeros beyond the last key. */
 static void attention_panels_${dtype}(const attention_plan *g, const ${T} *in, const long stride, ${T} *out) {
   for (long j = 0; j < g->paddedKeys; j += ${lanes}) {
@@ -84,9 +93,9 @@ static void attention_scores_${dtype}(const attention_plan *g, const long first,
     }
 }
 
-/* out[row] = sum over its keys of weights[row, key - base] right[key], where right has rows of paddedDim. */
+/* out[row] = sum over its keys of weights[row, key - base] right[key], with rows of right rightRow apart. */
 static void attention_mix_${dtype}(const attention_plan *g, const long first, const long rows, const long base, const ${T} *weights,
-                              const ${T} *right, ${T} *out) {
+                              const ${T} *right, const long rightRow, ${T} *out) {
   const long end = attention_end(g, first + rows - 1), stretch = 512; /* keys that stay in cache for all rows */
   for (long r = 0; r < rows; r += g->wideRows)
     if (attention_first(g, first + r) == attention_end(g, first + smaller(r + g->wideRows, rows) - 1))
@@ -96,8 +105,8 @@ static void attention_mix_${dtype}(const attention_plan *g, const long first, co
       const long start = attention_first(g, first + r), from = larger(j, start);
       const long to = smaller(j + stretch, attention_end(g, first + smaller(r + g->wideRows, rows) - 1));
       for (long d = 0; d < g->paddedDim && from < to; d += g->wideColumns)
-        ((tile_${dtype} *)g->wide)(to - from, weights + r * g->columns + from - base, g->columns, 1, right + from * g->paddedDim + d,
-                              g->paddedDim, out + r * g->paddedDim + d, g->paddedDim, from > start);
+        ((tile_${dtype} *)g->wide)(to - from, weights + r * g->columns + from - base, g->columns, 1, right + from * rightRow + d,
+                              rightRow, out + r * g->paddedDim + d, g->paddedDim, from > start);
     }
 }
 
@@ -151,13 +160,14 @@ static void attention_softmax_${dtype}(const attention_plan *g, const long first
 static void attention_forward_${dtype}(const int tid, const attention_plan *g, const ${T} *q, const ${T} *k, const ${T} *v, ${T} *o,
                                   ${T} *lse, void *scratch) {
   ${T} *keys = (${T} *)((char *)scratch + tid * g->privateBytes);
-  ${T} *values = keys + g->paddedKeys * g->dim;
-  ${T} *query = values + g->paddedKeys * g->paddedDim;
+  ${T} *valueCopy = keys + g->paddedKeys * g->dim;
+  ${T} *query = valueCopy + g->paddedKeys * g->paddedDim;
   ${T} *mixed = query + g->blockRows * g->paddedDim;
   ${T} *scores = mixed + g->blockRows * g->paddedDim;
   ${T} sums[g->blockRows], maxima[g->blockRows];
   const long blocks = (g->queries + g->blockRows - 1) / g->blockRows, work = g->before[blocks];
-  long loaded = -1; /* the head whose keys and values are in scratch */
+  const ${T} *values = 0;
+  long valueRow = 0, loaded = -1; /* the head whose keys and values are in scratch */
   for (long n = 0; n < g->batch * g->heads; n++) {
     const long b = n / g->heads, h = n % g->heads, shared = h / (g->heads / g->kvHeads);
     if ((n * work + work - 1) * THREADS / (g->batch * g->heads * work) < tid) continue;
@@ -166,7 +176,7 @@ static void attention_forward_${dtype}(const int tid, const attention_plan *g, c
       if (loaded != b * g->kvHeads + shared) {
         loaded = b * g->kvHeads + shared;
         attention_panels_${dtype}(g, k + b * g->k.batch + shared * g->k.head, g->k.time, keys);
-        attention_rows_${dtype}(g, v + b * g->v.batch + shared * g->v.head, g->v.time, g->keys, g->keys, 1, values);
+        values = attention_whole_${dtype}(g, v + b * g->v.batch + shared * g->v.head, g->v.time, g->keys, valueCopy, &valueRow);
       }
       const long first = block * g->blockRows, rows = smaller(g->blockRows, g->queries - first);
       const long base = attention_first(g, first) / g->panel * g->panel;
@@ -180,7 +190,7 @@ static void attention_forward_${dtype}(const int tid, const attention_plan *g, c
       for (long r = 0; r < rows; r++) logs[r] = maxima[r] + log_${dtype}(sums[r]);
       /* A query that sees no key gives 0. */
       for (long r = 0; r < rows; r++) sums[r] = sums[r] == 0 ? 0 : 1 / sums[r];
-      attention_mix_${dtype}(g, first, rows, base, scores, values, mixed);
+      attention_mix_${dtype}(g, first, rows, base, scores, values, valueRow, mixed);
       for (long r = 0; r < rows; r++) {
         ${T} *out = o + ((b * g->queries + first + r) * g->heads + h) * g->dim;
         for (long d = 0; d < g->dim; d++) out[d] = mixed[r * g->paddedDim + d] * sums[r];
@@ -202,15 +212,15 @@ export function emitBackwardDriver(dtype: Float): Support {
     code: `
 /* out[key] += sum over the rows that see it of weights[row, key - base] right[row], a tile of keys at a time. */
 static void attention_scatter_${dtype}(const attention_plan *g, const long first, const long rows, const long base,
-                                  const ${T} *weights, const ${T} *right, ${T} *out) {
+                                  const ${T} *weights, const ${T} *right, const long rightRow, ${T} *out) {
   const long unit = ATTENTION_UNIT(${lanes}), end = attention_end(g, first + rows - 1);
   long from = 0, to = 0; /* rows whose valid stretch holds the tile; both ends only move on */
   for (long j = attention_first(g, first) / unit * unit; j < end; j += g->wideRows) {
     while (from < rows && (attention_end(g, first + from) + unit - 1) / unit * unit <= j) from++;
     while (to < rows && attention_first(g, first + to) / unit * unit <= j) to++;
     for (long d = 0; d < g->paddedDim && from < to; d += g->wideColumns)
-      ((tile_${dtype} *)g->wide)(to - from, weights + from * g->columns + j - base, 1, g->columns, right + from * g->paddedDim + d,
-                            g->paddedDim, out + j * g->paddedDim + d, g->paddedDim, 1);
+      ((tile_${dtype} *)g->wide)(to - from, weights + from * g->columns + j - base, 1, g->columns, right + from * rightRow + d,
+                            rightRow, out + j * g->paddedDim + d, g->paddedDim, 1);
   }
 }
 

@@ -62,7 +62,7 @@ export function planAttention(spec: AttentionSpec, target: VectorTarget): Attent
   const lanes = lanesOf(dtype, target)
   const rowsFor = (vectors: number): number =>
     2 ** Math.floor(Math.log2(Math.min(8, maxRows(vectors, target))))
-  const tile = (vectors: number): Tile => ({ dtype, vectors, rows: rowsFor(vectors) })
+  const tile = (vectors: number): Tile => ({ dtype, vectors, rows: rowsFor(vectors), prefetch: false })
   // Panels are narrow, because half a panel is computed in vain at the diagonal; and whole tiles of keys.
   const scoreVectors = Math.max(2, 8 / lanes)
   const dimVectors = Math.ceil(dim / lanes)

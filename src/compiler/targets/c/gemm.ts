@@ -79,7 +79,7 @@ function usesDotProducts({ a, b, out, m, n }: DotSpec): boolean {
 function tilesOf(plan: GemmPlan, spec: DotSpec): Tile[] {
   const dtype = accumulator(spec)
   return [plan.vectors, plan.tailVectors].flatMap((vectors) =>
-    [plan.rows, plan.tailRows].map((rows) => ({ dtype, rows, vectors })),
+    [plan.rows, plan.tailRows].map((rows) => ({ dtype, rows, vectors, prefetch: plan.firstPacked > 0 })),
   )
 }
 

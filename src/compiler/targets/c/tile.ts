@@ -12,12 +12,14 @@ export interface Tile {
   readonly rows: number
   /** Vectors of each row. */
   readonly vectors: number
+  /** Whether loads run ahead: for a `b` that is read where it is, row by row far apart. */
+  readonly prefetch: boolean
 }
 
 /** The widest tile, in vectors. */
 export const maxVectors = 4
 
-/** Steps by which loads run ahead: about the latency of the last-level cache. Only strided operands need it. */
+/** Steps by which loads run ahead: about the latency of the last-level cache. */
 const ahead = 24
 
 /** The most rows a tile of this width can have without spilling accumulators. */
@@ -27,7 +29,8 @@ export function maxRows(vectors: number, target: VectorTarget): number {
   return (target.registers === 32 ? rows32 : rows16)[vectors]!
 }
 
-export const tileName = ({ dtype, rows, vectors }: Tile): string => `tile_${dtype}_${rows}x${vectors}`
+export const tileName = ({ dtype, rows, vectors, prefetch }: Tile): string =>
+  `tile_${dtype}_${rows}x${vectors}${prefetch ? '_ahead' : ''}`
 
 /** Parameters of every tile function of a dtype, so that drivers can hold pointers to them. */
 const parameters = (dtype: Float): string => {
@@ -53,6 +56,11 @@ export function emitTile(tile: Tile): Support {
   const scalar = cTypes[dtype]
   const eachRow = `_Pragma("GCC unroll ${rows}") for (int i = 0; i < ${rows}; i++)`
   const eachVector = `_Pragma("GCC unroll ${vectors}") for (int j = 0; j < ${vectors}; j++)`
+  const prefetch = tile.prefetch
+    ? `    ${eachVector} __builtin_prefetch(b + ${ahead} * bRow + j * LANES_${dtype});
+    __builtin_prefetch(a + ${ahead} * aColumn);
+`
+    : ''
   return {
     name: tileName(tile),
     code: `
@@ -70,9 +78,7 @@ static __attribute__((noinline)) void ${tileName(tile)}(${parameters(dtype)}) {
   for (long p = 0; p < depth; p++, a += aColumn, b += bRow) {
     v${dtype} line[${vectors}];
     ${eachVector} line[j] = *(const v${dtype}u *)(b + j * LANES_${dtype});
-    ${eachVector} __builtin_prefetch(b + ${ahead} * bRow + j * LANES_${dtype});
-    __builtin_prefetch(a + ${ahead} * aColumn);
-    ${eachRow} ${eachVector} sum[i][j] += a[i * aRow] * line[j];
+${prefetch}    ${eachRow} ${eachVector} sum[i][j] += a[i * aRow] * line[j];
   }
   ${eachRow} {
     ${eachVector} *(v${dtype}u *)(out + j * LANES_${dtype}) = sum[i][j];
