@@ -181,7 +181,11 @@ test('text that cannot be read is one error that names it, before anything is tr
   symlinkSync(place('gone'), place('link.txt'))
   assertFails(train(place('empty')), 1, /empty: got an empty folder/)
   assertFails(train(place('noise.txt')), 1, /noise\.txt: got a binary file/)
-  assertFails(train(place('short.txt')), 1, /short\.txt: got a training part of \d tokens; expected at least 17/)
+  assertFails(
+    train(place('short.txt')),
+    1,
+    /short\.txt: got a training part of \d tokens; expected at least 17/,
+  )
   assertFails(train(place('nothing.txt')), 1, /nothing\.txt: got an empty file/)
   assertFails(train(place('bad.jsonl')), 1, /bad\.jsonl:2: got no valid JSON/)
   assertFails(train(place('link.txt')), 1, /link\.txt: got a link to .*gone/)
@@ -237,7 +241,12 @@ test('a full disk ends the run with one error; what was saved before is intact, 
   cpSync(original, runsDir, { recursive: true })
   const dir = join(runsDir, id)
   const more = ['steps=60', 'save.every=1', 'save.keep=99', '--runs', runsDir]
-  assertFails(disk.anneal('resume', id, ...more), 1, /step-\d+\.safetensors: got a (full disk|size limit)/, /free/)
+  assertFails(
+    disk.anneal('resume', id, ...more),
+    1,
+    /step-\d+\.safetensors: got a (full disk|size limit)/,
+    /free/,
+  )
 
   const kept = listCheckpoints(dir)
   assert.ok(kept.length >= 3 && kept.length < 57, `${kept.length} checkpoints`)

@@ -44,7 +44,9 @@ export const up: Command = {
       io.note(text)
       runId = result.runId
     } else {
-      io.note(`a trained model is there already: ${runId} (train another with ${self} train ${defaultRecipe})`)
+      io.note(
+        `a trained model is there already: ${runId} (train another with ${self} train ${defaultRecipe})`,
+      )
     }
     const prompt = config.sample.prompt
     if (!io.json) io.out(`\n${prompt}`)

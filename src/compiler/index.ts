@@ -7,9 +7,24 @@ export { muon, type MuonOptions } from './composites/muon.ts'
 export { layerNorm, rmsNorm } from './composites/norm.ts'
 export { rope } from './composites/rope.ts'
 export { silu } from './composites/silu.ts'
-export { compile, type CompileOptions, type Program, type ProgramMemory, type Tensorised, type Values } from './compile.ts'
+export {
+  compile,
+  type CompileOptions,
+  type Program,
+  type ProgramMemory,
+  type Tensorised,
+  type Values,
+} from './compile.ts'
 export { philoxUniform } from './graph/philox.ts'
-export { bytesOf, dtypeBytes, sizeOf, valueType, type AxisName, type DType, type ValueType } from './graph/types.ts'
+export {
+  bytesOf,
+  dtypeBytes,
+  sizeOf,
+  valueType,
+  type AxisName,
+  type DType,
+  type ValueType,
+} from './graph/types.ts'
 export { checkpoint, grad, scan, type Tensors } from './trace/functions.ts'
 export { concat, full, iota, Tensor, uniform, where, zerosLike, type RandomKey } from './trace/tensor.ts'
 export { leaves, mapTree, type Tree } from './trace/tree.ts'

@@ -226,15 +226,15 @@ static void attention_scatter_${dtype}(const attention_plan *g, const long first
 
 /* P = exp(S - lse) and dS = P (dP - delta), zero where masked, in place of S and dP; delta = dO . o of each row. */
 static void attention_weights_${dtype}(const attention_plan *g, const long first, const long rows, const long base, const ${T} *lse,
-                                  const ${T} *dOut, const ${T} *o, ${T} *P, ${T} *dS) {
+                                  const ${T} *dOut, const ${T} *o, const long oRow, ${T} *P, ${T} *dS) {
   for (long top = 0; top < rows; top += g->wideRows) {
     long low, high;
     attention_stretch(g, first, rows, base, ATTENTION_UNIT(${lanes}), top, &low, &high);
     for (long r = top; r < smaller(top + g->wideRows, rows); r++) {
       const long from = attention_first(g, first + r) - base, to = attention_end(g, first + r) - base;
       ${V} product = {0};
-      for (long d = r * g->paddedDim; d < (r + 1) * g->paddedDim; d += ${lanes})
-        product += *(const ${V}u *)(dOut + d) * *(const ${V}u *)(o + d);
+      for (long d = 0; d < g->paddedDim; d += ${lanes})
+        product += *(const ${V}u *)(dOut + r * g->paddedDim + d) * *(const ${V}u *)(o + r * oRow + d);
       const ${T} delta = hsum_${dtype}(product), shift = lse[r];
       for (long j = r * g->columns + low; j < r * g->columns + high; j += ${lanes}) {
         const vmask_${dtype} visible = attention_visible_${dtype}(j - r * g->columns, from, to);
@@ -251,14 +251,15 @@ static void attention_backward_${dtype}(const int tid, const attention_plan *g, 
   const long groups = g->heads / g->kvHeads, units = g->batch * g->kvHeads, wide = g->paddedKeys * g->paddedDim;
   const long block = g->blockRows * g->paddedDim;
   ${T} *keys = (${T} *)((char *)scratch + tid * g->privateBytes), *values = keys + g->paddedKeys * g->dim;
-  ${T} *keyRows = values + g->paddedKeys * g->dim, *dKeys = keyRows + wide, *dValues = dKeys + wide;
-  ${T} *query = dValues + wide, *dOut = query + block, *rowsOut = dOut + block;
-  ${T} *P = rowsOut + block, *dS = P + g->blockRows * g->columns;
+  ${T} *keyCopy = values + g->paddedKeys * g->dim, *dKeys = keyCopy + wide, *dValues = dKeys + wide;
+  ${T} *query = dValues + wide, *dOut = query + block, *mixed = dOut + block;
+  ${T} *P = mixed + block, *dS = P + g->blockRows * g->columns;
   for (long unit = units * tid / THREADS; unit < units * (tid + 1) / THREADS; unit++) {
     const long b = unit / g->kvHeads, shared = unit % g->kvHeads;
     attention_panels_${dtype}(g, k + b * g->k.batch + shared * g->k.head, g->k.time, keys);
     attention_panels_${dtype}(g, v + b * g->v.batch + shared * g->v.head, g->v.time, values);
-    attention_rows_${dtype}(g, k + b * g->k.batch + shared * g->k.head, g->k.time, g->keys, g->keys, 1, keyRows);
+    long keyRow, oRow;
+    const ${T} *keyRows = attention_whole_${dtype}(g, k + b * g->k.batch + shared * g->k.head, g->k.time, g->keys, keyCopy, &keyRow);
     memset(dKeys, 0, (size_t)(2 * wide) * sizeof *dKeys);
     for (long h = shared * groups; h < (shared + 1) * groups; h++)
       for (long first = 0; first < g->queries; first += g->blockRows) {
@@ -268,17 +269,18 @@ static void attention_backward_${dtype}(const int tid, const attention_plan *g, 
         attention_rows_${dtype}(g, q + b * g->q.batch + first * g->q.time + h * g->q.head, g->q.time, rows, g->blockRows,
                            (${T})g->scale, query);
         attention_rows_${dtype}(g, dO + at, time, rows, g->blockRows, 1, dOut);
-        attention_rows_${dtype}(g, o + at, time, rows, g->blockRows, 1, rowsOut);
+        const ${T} *outRows = attention_whole_${dtype}(g, o + at, time, rows, mixed, &oRow);
         attention_scores_${dtype}(g, first, rows, base, query, keys, P);
         attention_scores_${dtype}(g, first, rows, base, dOut, values, dS);
-        attention_weights_${dtype}(g, first, rows, base, lse + (b * g->heads + h) * g->queries + first, dOut, rowsOut, P, dS);
+        attention_weights_${dtype}(g, first, rows, base, lse + (b * g->heads + h) * g->queries + first, dOut, outRows, oRow, P,
+                                dS);
         long pairs = 0;
         for (long r = 0; r < rows; r++) pairs += attention_end(g, first + r) - attention_first(g, first + r);
-        attention_scatter_${dtype}(g, first, rows, base, P, dOut, dValues);
-        attention_scatter_${dtype}(g, first, rows, base, dS, query, dKeys);
-        attention_mix_${dtype}(g, first, rows, base, dS, keyRows, rowsOut);
+        attention_scatter_${dtype}(g, first, rows, base, P, dOut, g->paddedDim, dValues);
+        attention_scatter_${dtype}(g, first, rows, base, dS, query, g->paddedDim, dKeys);
+        attention_mix_${dtype}(g, first, rows, base, dS, keyRows, keyRow, mixed);
         for (long r = 0; r < rows; r++)
-          for (long d = 0; d < g->dim; d++) dq[at + r * time + d] = rowsOut[r * g->paddedDim + d] * (${T})g->scale;
+          for (long d = 0; d < g->dim; d++) dq[at + r * time + d] = mixed[r * g->paddedDim + d] * (${T})g->scale;
         COUNT(pairs * (10 * g->dim + 4) + rows * 4 * g->dim);
       }
     for (long j = 0; j < g->keys; j++)

@@ -15,7 +15,12 @@ const shape = (
   [batch, queries, keys, heads, kvHeads, dim]: readonly [number, number, number, number, number, number],
   mask: 'none' | 'causal' | number,
 ): Shape => ({
-  ...{ batch, queries, keys, heads, kvHeads, dim },
+  batch,
+  queries,
+  keys,
+  heads,
+  kvHeads,
+  dim,
   causal: mask !== 'none',
   window: typeof mask === 'number' ? mask : 0,
 })

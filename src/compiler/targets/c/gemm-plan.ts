@@ -63,7 +63,8 @@ export interface GemmPlan {
 
 export const accumulator = (spec: DotSpec): Float => (spec.a.dtype === 'f64' ? 'f64' : 'f32')
 
-export const batchesOf = (spec: DotSpec): number => spec.batchDims.reduce((product, dim) => product * dim.size, 1)
+export const batchesOf = (spec: DotSpec): number =>
+  spec.batchDims.reduce((product, dim) => product * dim.size, 1)
 
 /** Plans a product for a machine. */
 export function planGemm(spec: DotSpec, target: VectorTarget): GemmPlan {
@@ -97,7 +98,9 @@ export function planGemm(spec: DotSpec, target: VectorTarget): GemmPlan {
     tilesAtOnce,
     copies,
     sharedBytes: roundUp(packedPanels * panelBytes, 64),
-    privateBytes: packA ? roundUp(Math.min(tilesAtOnce, Math.ceil(m / rows)) * rows * depthAtOnce * bytes, 64) : 0,
+    privateBytes: packA
+      ? roundUp(Math.min(tilesAtOnce, Math.ceil(m / rows)) * rows * depthAtOnce * bytes, 64)
+      : 0,
   }
 }
 

@@ -30,7 +30,8 @@ function product(
   const sizeOf = (layout: Layout, rows: number, columns: number): number =>
     layout === 'strided' ? rows * (2 * columns + 1) : rows * columns
   const [sizeA, sizeB] = [sizeOf(layoutA, m, k), sizeOf(layoutB, k, n)]
-  const batchDims = batch === 1 ? [] : [{ size: batch, a: shared === 'a' ? 0 : sizeA, b: shared === 'b' ? 0 : sizeB }]
+  const batchDims =
+    batch === 1 ? [] : [{ size: batch, a: shared === 'a' ? 0 : sizeA, b: shared === 'b' ? 0 : sizeB }]
   const spec = { a: operand(layoutA, m, k), b: operand(layoutB, k, n), out, batchDims, m, n, k }
   return { spec, sizeA: sizeA * batch, sizeB: sizeB * batch }
 }
@@ -96,7 +97,8 @@ function reference({ spec, sizeA, sizeB }: Case): Float64Array {
         let total = 0
         for (let p = 0; p < k; p++) {
           total +=
-            a[atA + i * spec.a.rowStride + p * spec.a.colStride]! * b[atB + p * spec.b.rowStride + j * spec.b.colStride]!
+            a[atA + i * spec.a.rowStride + p * spec.a.colStride]! *
+            b[atB + p * spec.b.rowStride + j * spec.b.colStride]!
         }
         out.push(total)
       }
@@ -126,7 +128,11 @@ function build(specs: readonly DotSpec[], target: VectorTarget) {
     ['-DANNEAL_COUNT'],
   )
   const counted = library.func('double counted(void)') as () => number
-  return (i: number, a: Float64Array, b: Float64Array): { out: Float64Array; bits: Uint8Array; operations: number } => {
+  return (
+    i: number,
+    a: Float64Array,
+    b: Float64Array,
+  ): { out: Float64Array; bits: Uint8Array; operations: number } => {
     const spec = specs[i]!
     const size = spec.batchDims.reduce((total, dim) => total * dim.size, 1) * spec.m * spec.n
     const out = encode(spec.out, new Float64Array(size).fill(99))
@@ -140,7 +146,10 @@ function build(specs: readonly DotSpec[], target: VectorTarget) {
       scratch,
     )
     const values = out instanceof Uint16Array ? fromBf16(out) : Float64Array.from(out)
-    assert.ok(scratch.subarray(-64).every((byte) => byte === 0xff), 'scratch overrun')
+    assert.ok(
+      scratch.subarray(-64).every((byte) => byte === 0xff),
+      'scratch overrun',
+    )
     return { out: values, bits: new Uint8Array(out.buffer), operations: counted() - before }
   }
 }
@@ -169,7 +178,9 @@ test('narrower vectors give the same integers', () => {
       some.map(({ spec }) => spec),
       target,
     )
-    some.forEach((one, i) => assert.deepEqual(run(i, small(one.sizeA, 1), small(one.sizeB, 2)).out, reference(one), show(one)))
+    some.forEach((one, i) =>
+      assert.deepEqual(run(i, small(one.sizeA, 1), small(one.sizeB, 2)).out, reference(one), show(one)),
+    )
   }
 })
 

@@ -45,7 +45,9 @@ static void ${name}(const int tid, const ${cTypes[spec.a.dtype]} *a, const ${cTy
       planType(),
       tileType(accumulator(dot)),
       ...tiles.map(emitTile),
-      ...(byRows ? [emitDotRows(types)] : [emitTranspose(accumulator(dot), target), emitDriver(types, target)]),
+      ...(byRows
+        ? [emitDotRows(types)]
+        : [emitTranspose(accumulator(dot), target), emitDriver(types, target)]),
     ],
     scratchBytes: plan === undefined ? 0 : plan.sharedBytes + target.threads * plan.privateBytes,
   }
@@ -112,7 +114,7 @@ const planFields = [
 function initializer(spec: DotSpec, plan: GemmPlan | undefined, tiles: readonly Tile[]): string {
   const { m, n, k } = spec
   const values: Partial<Record<(typeof planFields)[number], number | boolean>> = {
-    ...(plan ?? {}),
+    ...plan,
     batches: batchesOf(spec),
     m,
     n,

@@ -7,7 +7,8 @@ import { prelude, uniqueSupport } from './prelude.ts'
 
 const threads = 3
 const functions = ['exp', 'log', 'sin', 'cos', 'tanh', 'erf', 'sqrt', 'floor'] as const
-const library = compileC(`
+const library = compileC(
+  `
 ${prelude({ threads, vectorBytes: 32, registers: 16 })}
 #include <pthread.h>
 ${functions.map((name) => `void map_${name}(long n, const float *x, float *y) { for (long i = 0; i < n; i++) y[i] = ${name}_f32(x[i]); }`).join('\n')}
@@ -35,7 +36,9 @@ static void rounds(const int tid, int32_t *cells, int32_t *wrong) {
 }
 ${onTeam('meet', 'rounds', 2)}
 double counted(void) { return (double)counted_operations(); }
-`, ['-DANNEAL_COUNT'])
+`,
+  ['-DANNEAL_COUNT'],
+)
 
 const map = (name: string, x: Float32Array): Float32Array => {
   const y = new Float32Array(x.length)
@@ -102,7 +105,18 @@ test('f32 functions at the special values', () => {
   const special = Float32Array.of(0, -0, Infinity, -Infinity, NaN, 1e30, -1e30, -1, 89, -88)
   const expected: Record<string, number[]> = {
     exp: [1, 1, Infinity, 0, NaN, Infinity, 0, Math.fround(Math.exp(-1)), Infinity, 0],
-    log: [-Infinity, -Infinity, Infinity, NaN, NaN, Math.fround(Math.log(1e30)), NaN, NaN, Math.fround(Math.log(89)), NaN],
+    log: [
+      -Infinity,
+      -Infinity,
+      Infinity,
+      NaN,
+      NaN,
+      Math.fround(Math.log(1e30)),
+      NaN,
+      NaN,
+      Math.fround(Math.log(89)),
+      NaN,
+    ],
     tanh: [0, -0, 1, -1, NaN, 1, -1, Math.fround(Math.tanh(-1)), 1, -1],
     erf: [0, -0, 1, -1, NaN, 1, -1, Math.fround(erf(-1)), 1, -1],
   }
@@ -110,7 +124,9 @@ test('f32 functions at the special values', () => {
     const got = map(name, special)
     values.forEach((value, i) => {
       const gap = Math.abs(got[i]! - value)
-      const close = Number.isNaN(value) ? Number.isNaN(got[i]!) : got[i] === value || gap < 3e-7 * Math.abs(value)
+      const close = Number.isNaN(value)
+        ? Number.isNaN(got[i]!)
+        : got[i] === value || gap < 3e-7 * Math.abs(value)
       assert.ok(close, `${name}(${special[i]}) = ${got[i]}, expected ${value}`)
     })
   }
@@ -140,12 +156,25 @@ test('Philox in C gives the words of Philox in TypeScript', () => {
   for (const from of [0, 2 ** 34 - 3]) {
     call(seed, stream, from, 9, words)
     const use = { seed: 0x1234, step: 3, stream: 0x89abcdef, salt: 5 }
-    assert.deepEqual([...words], Array.from({ length: 9 }, (_, i) => philoxWord(use, from + i)))
+    assert.deepEqual(
+      [...words],
+      Array.from({ length: 9 }, (_, i) => philoxWord(use, from + i)),
+    )
   }
   const uniforms = new Float32Array(7)
-  library.func('void uniforms(int seed, int step, int stream, int salt, long n, _Out_ float *y)')(-5, 3, 11, 2, 7, uniforms)
+  library.func('void uniforms(int seed, int step, int stream, int salt, long n, _Out_ float *y)')(
+    -5,
+    3,
+    11,
+    2,
+    7,
+    uniforms,
+  )
   const use = { seed: -5, step: 3, stream: 11, salt: 2 }
-  assert.deepEqual([...uniforms], Array.from({ length: 7 }, (_, i) => philoxUniform(use, i)))
+  assert.deepEqual(
+    [...uniforms],
+    Array.from({ length: 7 }, (_, i) => philoxUniform(use, i)),
+  )
 })
 
 test('horizontal sum and maximum', () => {

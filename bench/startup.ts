@@ -1,0 +1,70 @@
+/**
+ * How long a person waits before anything happens: `anneal --help`, and compiling the default recipe's training step
+ * with an empty cache and with a full one. Prints, asserts nothing. Run with `node bench/startup.ts [--json]`.
+ *
+ * Subtle: every number is the wall time of a whole process, the launcher and Node included, as a person meets it; the
+ * compile seconds are those the plan of `--dry-run` reports, which leave out starting Node and measuring the machine.
+ */
+import { spawnSync } from 'node:child_process'
+import { mkdtempSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { fileURLToPath } from 'node:url'
+
+const launcher = fileURLToPath(new URL('../bin/anneal.js', import.meta.url))
+const repeats = 9
+
+interface Timed {
+  readonly out: string
+  readonly ms: number
+}
+
+function anneal(args: readonly string[], env: NodeJS.ProcessEnv = {}): Timed {
+  const started = performance.now()
+  const { status, stdout, stderr } = spawnSync(process.execPath, [launcher, ...args], {
+    encoding: 'utf8',
+    env: { ...process.env, ...env },
+  })
+  if (status !== 0) throw new Error(`anneal ${args.join(' ')} exited with ${status}: ${stderr}`)
+  return { out: stdout, ms: performance.now() - started }
+}
+
+const median = (values: readonly number[]): number =>
+  values.toSorted((a, b) => a - b)[Math.floor(values.length / 2)]!
+
+/** Plans the default recipe; `compileSeconds` is tracing, passes, emission and the C compiler (or loading from the cache). */
+function plan(cache: string): {
+  readonly compileSeconds: number
+  readonly cached: boolean
+  readonly ms: number
+} {
+  const { out, ms } = anneal(['train', 'language', '--dry-run', '--json'], { ANNEAL_CACHE: cache })
+  const document = JSON.parse(out) as { plan: { compileSeconds: number; cached: boolean } }
+  return { ...document.plan, ms }
+}
+
+anneal(['--help'])
+const help = median(Array.from({ length: repeats }, () => anneal(['--help']).ms))
+const cache = mkdtempSync(join(tmpdir(), 'anneal-startup-'))
+try {
+  const cold = plan(cache)
+  const warm = plan(cache)
+  const results = {
+    helpMs: help,
+    coldCompileSeconds: cold.compileSeconds,
+    cachedCompileSeconds: warm.compileSeconds,
+    coldDryRunSeconds: cold.ms / 1000,
+    cachedDryRunSeconds: warm.ms / 1000,
+    foundInCache: warm.cached,
+  }
+  if (process.argv.includes('--json')) console.log(JSON.stringify(results))
+  else {
+    console.log(`anneal --help                  ${help.toFixed(0)} ms (median of ${repeats})`)
+    console.log(`default recipe, compile        ${cold.compileSeconds.toFixed(2)} s cold`)
+    console.log(`                               ${warm.compileSeconds.toFixed(2)} s cached`)
+    console.log(`default recipe, whole dry run  ${(cold.ms / 1000).toFixed(2)} s cold`)
+    console.log(`                               ${(warm.ms / 1000).toFixed(2)} s cached`)
+  }
+} finally {
+  rmSync(cache, { recursive: true, force: true })
+}
