@@ -123,9 +123,10 @@ const updates: readonly Update[] = [
 
 /** A random program whose results find their way back into its state, plainly, swapped or transposed. */
 function randomUpdate(seed: number): Update {
-  const pick = uniformPick(seed)
-  const types = randomInputs(pick)
+  const types = randomInputs(uniformPick(2 * seed))
   return update(`random${seed}`, Object.fromEntries(types.map((type, i) => [`s${i}`, type])), (state) => {
+    // Traced once a target, the same way each time.
+    const pick = uniformPick(2 * seed + 1)
     const inputs = Object.values(state)
     const results = randomProgram(pick, inputs, 10)
     const next = inputs.map((old, i) => {
@@ -146,6 +147,11 @@ function randomUpdate(seed: number): Update {
   })
 }
 
+const outputsOf = (result: Updated): Record<string, Tensor> =>
+  Object.fromEntries(
+    Object.entries(result).filter((entry): entry is [string, Tensor] => entry[1] instanceof Tensor),
+  )
+
 /** All updates as one program: state and outputs by the name of the update. */
 function compileUpdates(list: readonly Update[], options: CompileOptions): Promise<Program> {
   const state = Object.fromEntries(list.map(({ name, types }) => [name, types]))
@@ -154,7 +160,7 @@ function compileUpdates(list: readonly Update[], options: CompileOptions): Promi
       const made = list.map(({ name, step }) => [name, step(state[name]!, x)] as const)
       return {
         state: Object.fromEntries(made.map(([name, result]) => [name, result.state])),
-        out: Object.fromEntries(made.map(([name, { state: _, ...others }]) => [name, others])),
+        out: Object.fromEntries(made.map(([name, result]) => [name, outputsOf(result)])),
       }
     },
     { x: xType, state },

@@ -34,9 +34,9 @@ export function listCheckpoints(runDir: string): CheckpointFile[] {
     .flatMap((name) => {
       const step = /^step-(\d+)\.safetensors$/.exec(name)?.[1]
       const file = join(folderName, name)
-      return step === undefined
-        ? []
-        : [{ step: Number(step), file, bytes: statSync(join(runDir, file)).size }]
+      // The run may be going on and have deleted an old one just now.
+      const info = step === undefined ? undefined : statSync(join(runDir, file), { throwIfNoEntry: false })
+      return info === undefined ? [] : [{ step: Number(step), file, bytes: info.size }]
     })
     .toSorted((a, b) => a.step - b.step)
 }

@@ -7,7 +7,7 @@
  * Shapes: q [B, T, H, D], k and v [B, S, K, D] with H a multiple of K; query i sits at position i + S - T.
  */
 import type { Attrs } from '../graph/node.ts'
-import { valueType, type ValueType } from '../graph/types.ts'
+import { sameShape, typeError, valueType, type ValueType } from '../graph/types.ts'
 import { get } from '../ops/get.ts'
 import { iota, Tensor, where } from '../trace/tensor.ts'
 import { invoke, type Composite } from './composite.ts'
@@ -178,5 +178,23 @@ const qkv = (q: number[], k: number[]): ValueType[] => [f64(...q), f64(...k), f6
 /** q: [B, T, H, D]; k, v: [B, S, K, D]. Result: [B, T, H, D]. */
 export function attention(q: Tensor, k: Tensor, v: Tensor, options: AttentionOptions = {}): Tensor {
   const { causal = true, window = 0, scale = 1 / Math.sqrt(q.size(-1)) } = options
+  const [[batch, , heads, dim], [kBatch, keys, kvHeads, kDim]] = [q.shape, k.shape]
+  const fits = q.rank === 4 && k.rank === 4 && batch === kBatch && dim === kDim && sameShape(k.shape, v.shape)
+  if (!fits || heads! % kvHeads! !== 0) {
+    throw typeError(
+      'attention',
+      `q ${q}, k ${k}, v ${v}`,
+      'q [B, T, H, D] and k, v [B, S, K, D] with H a multiple of K',
+      'check heads and head size',
+    )
+  }
+  if (!Number.isInteger(window) || window < 0 || (causal && q.shape[1]! > keys!)) {
+    throw typeError(
+      'attention',
+      `window ${window}, ${q.shape[1]} queries, ${keys} keys`,
+      'a window of 0 (all keys) or more, and under a causal mask no more queries than keys',
+      'check the options',
+    )
+  }
   return invoke(attentionComposite, [q, k, v], { causal, window, scale })[0]!
 }

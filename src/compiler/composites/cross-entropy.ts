@@ -3,7 +3,7 @@
  * softmax(z) - onehot, is written out: that is one exponential per logit from the saved log-sum-exp and no division.
  */
 import type { Node } from '../graph/node.ts'
-import { valueType } from '../graph/types.ts'
+import { sameShape, typeError, valueType } from '../graph/types.ts'
 import { get } from '../ops/get.ts'
 import { iota, Tensor, where } from '../trace/tensor.ts'
 import { invoke, type Composite } from './composite.ts'
@@ -63,5 +63,14 @@ const isTarget = (logits: Tensor, targets: Tensor): Tensor => {
 }
 
 /** logits: [R…, V] float; targets: [R…] i32. Result: [R…] nats. */
-export const crossEntropy = (logits: Tensor, targets: Tensor): Tensor =>
-  invoke(crossEntropyComposite, [logits, targets])[0]!
+export function crossEntropy(logits: Tensor, targets: Tensor): Tensor {
+  if (targets.dtype !== 'i32' || !sameShape(targets.shape, logits.shape.slice(0, -1))) {
+    throw typeError(
+      'crossEntropy',
+      `logits ${logits}, targets ${targets}`,
+      'i32 targets of the shape of the logits without its last axis',
+      'reshape or cast the targets',
+    )
+  }
+  return invoke(crossEntropyComposite, [logits, targets])[0]!
+}

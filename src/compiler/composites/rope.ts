@@ -3,7 +3,7 @@
  * per position and frequency. The gradient is the rotation by the opposite angle, so nothing is saved.
  */
 import type { Node } from '../graph/node.ts'
-import { valueType } from '../graph/types.ts'
+import { sameShape, typeError, valueType } from '../graph/types.ts'
 import { concat, Tensor } from '../trace/tensor.ts'
 import { invoke, type Composite } from './composite.ts'
 
@@ -29,4 +29,15 @@ export const ropeComposite: Composite = {
 }
 
 /** x: [B, T, H, D]; cos, sin: [T, D/2]. Tables are constants: no gradient flows to them. */
-export const rope = (x: Tensor, cos: Tensor, sin: Tensor): Tensor => invoke(ropeComposite, [x, cos, sin])[0]!
+export function rope(x: Tensor, cos: Tensor, sin: Tensor): Tensor {
+  const table = [x.shape[1]!, x.size(-1) / 2]
+  if (x.rank !== 4 || !sameShape(cos.shape, table) || !sameShape(sin.shape, table)) {
+    throw typeError(
+      'rope',
+      `x ${x}, cos ${cos}, sin ${sin}`,
+      'x [B, T, H, D] and tables [T, D/2]',
+      'slice the tables to the context',
+    )
+  }
+  return invoke(ropeComposite, [x, cos, sin])[0]!
+}

@@ -36,6 +36,10 @@ export function sizeOf(shape: readonly number[]): number {
   return size
 }
 
+/** Whole extents, none negative. */
+export const isShape = (shape: readonly number[]): boolean =>
+  shape.every((extent) => Number.isInteger(extent) && extent >= 0)
+
 export const bytesOf = (type: ValueType): number => sizeOf(type.shape) * dtypeBytes[type.dtype]
 
 /** Row-major strides in elements. */

@@ -1,15 +1,24 @@
 /** A parameter of a function: program input, or parameter of a scan or composite body. */
 import { currentGraph, type Node } from '../graph/node.ts'
 import type { Op } from '../graph/op.ts'
-import { valueType, type AxisName, type DType, type ValueType } from '../graph/types.ts'
+import { dtypes, isShape, typeError, valueType, type ValueType } from '../graph/types.ts'
 
 export const inputOp: Op = {
   name: 'input',
   doc: 'parameter of a function',
   kind: 'leaf',
-  infer: (_, attrs) => [
-    valueType(attrs['dtype'] as DType, attrs['shape'] as number[], attrs['axes'] as AxisName[]),
-  ],
+  infer(_, attrs) {
+    const { dtype, shape, axes } = attrs as unknown as ValueType
+    if (!dtypes.includes(dtype) || !isShape(shape) || axes.length !== shape.length) {
+      throw typeError(
+        `input '${String(attrs['name'])}'`,
+        `${dtype}[${shape.join(', ')}] with axes [${axes.map((name) => name ?? 'null').join(', ')}]`,
+        'an element type, whole extents, and one name or null for each',
+        'check the type',
+      )
+    }
+    return [valueType(dtype, shape, axes)]
+  },
   gradient: () => [],
   factors: (node) => ({ inputs: [], results: [node.shape.map((_, i) => `d${i}`)] }),
   flops: () => 0,

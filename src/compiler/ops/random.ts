@@ -6,7 +6,7 @@
 import type { Node } from '../graph/node.ts'
 import type { Op } from '../graph/op.ts'
 import { philoxUniform } from '../graph/philox.ts'
-import { sizeOf, typeError, valueType, type AxisName, type ValueType } from '../graph/types.ts'
+import { formatType, sizeOf, typeError, valueType, type AxisName, type ValueType } from '../graph/types.ts'
 import { apply } from './elementwise.ts'
 
 export const randomOp: Op = {
@@ -17,7 +17,7 @@ export const randomOp: Op = {
     if (inputs.length !== 3 || inputs.some((type) => type.dtype !== 'i32' || type.shape.length > 0)) {
       throw typeError(
         'random',
-        `${inputs.length} inputs`,
+        inputs.map(formatType).join(', '),
         'three i32 scalars: seed, step, salt',
         'cast them to i32',
       )

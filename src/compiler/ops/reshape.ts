@@ -1,7 +1,15 @@
 /** The same elements in the same row-major order under another shape. */
 import type { Node } from '../graph/node.ts'
 import type { Op } from '../graph/op.ts'
-import { formatType, sameShape, sizeOf, typeError, valueType, type AxisName } from '../graph/types.ts'
+import {
+  formatType,
+  sameShape,
+  isShape,
+  sizeOf,
+  typeError,
+  valueType,
+  type AxisName,
+} from '../graph/types.ts'
 import { apply } from './elementwise.ts'
 
 export const reshapeOp: Op = {
@@ -10,6 +18,15 @@ export const reshapeOp: Op = {
   kind: 'movement',
   infer([x], attrs) {
     const shape = attrs['shape'] as number[]
+    const axes = attrs['axes'] as AxisName[]
+    if (axes.length !== shape.length || !isShape(shape)) {
+      throw typeError(
+        'reshape',
+        `shape [${shape.join(', ')}] with axes [${axes.map((name) => name ?? 'null').join(', ')}]`,
+        'whole extents and one name or null for each',
+        'check shape and names',
+      )
+    }
     if (sizeOf(shape) !== sizeOf(x!.shape)) {
       throw typeError(
         'reshape',
@@ -18,7 +35,7 @@ export const reshapeOp: Op = {
         'check the extents',
       )
     }
-    return [valueType(x!.dtype, shape, attrs['axes'] as AxisName[])]
+    return [valueType(x!.dtype, shape, axes)]
   },
   gradient: (node, [g]) => [reshape(g!, node.inputs[0]!.shape, node.inputs[0]!.axes)],
   // Extents that pass through unchanged from the left or from the right keep their label; the middle stays whole.

@@ -356,13 +356,16 @@ export const where = (condition: Tensor, a: Operand, b: Operand): Tensor => {
   return new Tensor(whereNode(to(condition), to(x), to(y)))
 }
 
-export const concat = (parts: readonly Tensor[], axis: Axis): Tensor =>
-  new Tensor(
+export const concat = (parts: readonly Tensor[], axis: Axis): Tensor => {
+  const [first] = parts
+  if (!first) throw typeError('concat', 'no tensors', 'at least one', 'check the list')
+  return new Tensor(
     concatNodes(
       parts.map((part) => part.node),
-      parts[0]!.axis(axis),
+      first.axis(axis),
     ),
   )
+}
 
 /** 0, 1, … n-1 along one named axis. */
 export const iota = (n: number, axis: AxisName = null, dtype: DType = 'i32'): Tensor =>

@@ -52,9 +52,8 @@ export interface AttentionPlan {
   /** Head size and number of keys with padding, in elements. */
   readonly paddedDim: number
   readonly paddedKeys: number
-  /** Queries handled at a time, by either kernel. */
-  readonly forwardRows: number
-  readonly backwardRows: number
+  /** Queries handled at a time: their scores against 256 keys fit the first-level cache. */
+  readonly blockRows: number
 }
 
 export function planAttention(spec: AttentionSpec, target: VectorTarget): AttentionPlan {
@@ -75,13 +74,13 @@ export function planAttention(spec: AttentionSpec, target: VectorTarget): Attent
     panel,
     paddedDim: roundUp(dim, wideVectors * lanes),
     paddedKeys: roundUp(keys, panel),
-    forwardRows: 32,
-    backwardRows: 64,
+    blockRows: 32,
   }
 }
 
-/** Columns that the scores of any block of `rows` queries need, counted from the panel of its first visible key. */
-export function scoreColumns(spec: AttentionSpec, plan: AttentionPlan, rows: number): number {
+/** Columns that the scores of any block of queries need, counted from the panel of its first visible key. */
+export function scoreColumns(spec: AttentionSpec, plan: AttentionPlan): number {
+  const { blockRows: rows } = plan
   let most = plan.panel
   for (let i = 0; i < spec.queries; i += rows) {
     const [first] = visibleKeys(spec, i)
@@ -93,15 +92,13 @@ export function scoreColumns(spec: AttentionSpec, plan: AttentionPlan, rows: num
 
 /** Scratch of one thread, in elements: the order is that of the pointers in the kernels. */
 export function forwardScratch(spec: AttentionSpec, plan: AttentionPlan): number {
-  const { paddedKeys, paddedDim, forwardRows: rows } = plan
-  return paddedKeys * (spec.dim + paddedDim) + rows * (2 * paddedDim + scoreColumns(spec, plan, rows))
+  const { paddedKeys, paddedDim, blockRows: rows } = plan
+  return paddedKeys * (spec.dim + paddedDim) + rows * (2 * paddedDim + scoreColumns(spec, plan))
 }
 
 export function backwardScratch(spec: AttentionSpec, plan: AttentionPlan): number {
-  const { paddedKeys, paddedDim, backwardRows: rows } = plan
-  return (
-    paddedKeys * (2 * spec.dim + 3 * paddedDim) + rows * (3 * paddedDim + 2 * scoreColumns(spec, plan, rows))
-  )
+  const { paddedKeys, paddedDim, blockRows: rows } = plan
+  return paddedKeys * (2 * spec.dim + 3 * paddedDim) + rows * (3 * paddedDim + 2 * scoreColumns(spec, plan))
 }
 
 export const scratchBytes = (elements: number, dtype: Float): number =>

@@ -35,7 +35,7 @@ export function emitAttention(name: string, spec: AttentionSpec, target: VectorT
   return {
     code: `
 /* ${describe(spec)}: ${attentionFlops(spec)} operations. */
-${planText(name, spec, plan, plan.forwardRows, bytes)}
+${planText(name, spec, plan, bytes)}
 static void ${name}(const int tid, const ${T} *q, const ${T} *k, const ${T} *v, ${T} *o, ${T} *lse, void *scratch) {
   attention_forward_${spec.dtype}(tid, &${name}_plan, q, k, v, o, lse, scratch);
 }
@@ -63,7 +63,7 @@ export function emitAttentionBackward(
   return {
     code: `
 /* Gradient of ${describe(spec)}: ${attentionBackwardFlops(spec)} operations. */
-${planText(name, spec, plan, plan.backwardRows, bytes)}
+${planText(name, spec, plan, bytes)}
 static void ${name}(const int tid, ${parameters.join(', ')}, void *scratch) {
   attention_backward_${spec.dtype}(tid, &${name}_plan, ${[...inputs, ...outputs].join(', ')}, scratch);
 }
@@ -88,13 +88,8 @@ function shared(spec: AttentionSpec, plan: AttentionPlan, target: VectorTarget):
 }
 
 /** The constants of a kernel, with the work before each block of queries so that threads get equal shares. */
-function planText(
-  name: string,
-  spec: AttentionSpec,
-  plan: AttentionPlan,
-  rows: number,
-  privateBytes: number,
-): string {
+function planText(name: string, spec: AttentionSpec, plan: AttentionPlan, privateBytes: number): string {
+  const { blockRows: rows } = plan
   const before = [0]
   for (let start = 0; start < spec.queries; start += rows) {
     let work = 0
@@ -118,7 +113,7 @@ function planText(
     paddedDim: plan.paddedDim,
     paddedKeys: plan.paddedKeys,
     blockRows: rows,
-    columns: scoreColumns(spec, plan, rows),
+    columns: scoreColumns(spec, plan),
     scoreRows: plan.score.rows,
     wideRows: plan.wide.rows,
     wideColumns: `${plan.wide.vectors} * LANES_${spec.dtype}`,

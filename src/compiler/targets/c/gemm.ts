@@ -174,11 +174,11 @@ function emitDriver(types: Types, target: VectorTarget): Support {
     types.b !== acc
       ? ''
       : `
+      const long square = to - (to - from) % ${lanes};
       for (; g->bRow == 1 && j + ${lanes} <= columns; j += ${lanes}) {
-        long p = from;
-        for (; p + ${lanes} <= to; p += ${lanes})
+        for (long p = from; p < square; p += ${lanes})
           transpose_${acc}(source + p + j * g->bColumn, g->bColumn, target + p * width + j, width);
-        for (; p < to; p++)
+        for (long p = square; p < to; p++)
           for (long c = j; c < j + ${lanes}; c++) target[p * width + c] = source[p + c * g->bColumn];
       }`
   return {

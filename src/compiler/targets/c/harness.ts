@@ -1,27 +1,13 @@
 /**
- * For the tests of this folder: compiles C text to a shared library and runs a kernel on a team of threads, the way an
- * emitted program does. Kept apart from the toolchain so that kernels are tested without its cache.
+ * For the tests of this folder: compiles C text as an emitted program is compiled, with every warning an error, and runs
+ * a kernel on a team of threads.
  */
-import { execFileSync } from 'node:child_process'
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
-import { tmpdir } from 'node:os'
-import { join } from 'node:path'
-import koffi from 'koffi'
+import { compileShared, loadShared } from '../../runtime/toolchain.ts'
 
-const flags =
-  '-O3 -march=native -fno-math-errno -fno-trapping-math -ffp-contract=fast -std=gnu11 -fPIC -shared -pthread'
-
-/** Loads the compiled text; the file is gone once loaded. */
-export function compileC(source: string, extraFlags: readonly string[] = []): ReturnType<typeof koffi.load> {
-  const folder = mkdtempSync(join(tmpdir(), 'anneal-kernel-'))
-  try {
-    const [text, library] = [join(folder, 'kernel.c'), join(folder, 'kernel.so')]
-    writeFileSync(text, source)
-    execFileSync('cc', [...flags.split(' '), ...extraFlags, '-Wall', '-o', library, text, '-lm'])
-    return koffi.load(library)
-  } finally {
-    rmSync(folder, { recursive: true })
-  }
+/** Loads the compiled text; operations are counted. */
+export async function compileC(source: string): Promise<ReturnType<typeof loadShared>> {
+  const { path } = await compileShared({ name: 'kernels', source, flags: ['-DANNEAL_COUNT'], checking: true })
+  return loadShared(path)
 }
 
 /** C text of `void NAME(POINTERS…)`, which runs `kernel` on all THREADS threads and waits for them. */

@@ -7,7 +7,7 @@ import { prelude, uniqueSupport } from './prelude.ts'
 
 const threads = 3
 const functions = ['exp', 'log', 'sin', 'cos', 'tanh', 'erf', 'sqrt', 'floor'] as const
-const library = compileC(
+const library = await compileC(
   `
 ${prelude({ threads, vectorBytes: 32, registers: 16 })}
 #include <pthread.h>
@@ -37,7 +37,6 @@ static void rounds(const int tid, int32_t *cells, int32_t *wrong) {
 ${onTeam('meet', 'rounds', 2)}
 double counted(void) { return (double)counted_operations(); }
 `,
-  ['-DANNEAL_COUNT'],
 )
 
 const map = (name: string, x: Float32Array): Float32Array => {
