@@ -1,6 +1,6 @@
 /**
  * How long a person waits before anything happens: `anneal --help`, and compiling the default recipe's training step
- * with an empty cache and with a full one. Prints, asserts nothing. Run with `node bench/startup.ts [--json]`.
+ * with an empty cache and with a full one. Prints, asserts nothing. Run with `npm run bench startup`.
  *
  * Subtle: every number is the wall time of a whole process, the launcher and Node included, as a person meets it; the
  * compile seconds are those the plan of `--dry-run` reports, which leave out starting Node and measuring the machine.
@@ -43,28 +43,31 @@ function plan(cache: string): {
   return { ...document.plan, ms }
 }
 
-anneal(['--help'])
-const help = median(Array.from({ length: repeats }, () => anneal(['--help']).ms))
-const cache = mkdtempSync(join(tmpdir(), 'anneal-startup-'))
-try {
-  const cold = plan(cache)
-  const warm = plan(cache)
-  const results = {
-    helpMs: help,
-    coldCompileSeconds: cold.compileSeconds,
-    cachedCompileSeconds: warm.compileSeconds,
-    coldDryRunSeconds: cold.ms / 1000,
-    cachedDryRunSeconds: warm.ms / 1000,
-    foundInCache: warm.cached,
+/** Prints the three times, as lines or as one JSON document. */
+export async function main(args: readonly string[]): Promise<void> {
+  anneal(['--help'])
+  const help = median(Array.from({ length: repeats }, () => anneal(['--help']).ms))
+  const cache = mkdtempSync(join(tmpdir(), 'anneal-startup-'))
+  try {
+    const cold = plan(cache)
+    const warm = plan(cache)
+    const results = {
+      helpMs: help,
+      coldCompileSeconds: cold.compileSeconds,
+      cachedCompileSeconds: warm.compileSeconds,
+      coldDryRunSeconds: cold.ms / 1000,
+      cachedDryRunSeconds: warm.ms / 1000,
+      foundInCache: warm.cached,
+    }
+    if (args.includes('--json')) console.log(JSON.stringify(results))
+    else {
+      console.log(`anneal --help                  ${help.toFixed(0)} ms (median of ${repeats})`)
+      console.log(`default recipe, compile        ${cold.compileSeconds.toFixed(2)} s cold`)
+      console.log(`                               ${warm.compileSeconds.toFixed(2)} s cached`)
+      console.log(`default recipe, whole dry run  ${(cold.ms / 1000).toFixed(2)} s cold`)
+      console.log(`                               ${(warm.ms / 1000).toFixed(2)} s cached`)
+    }
+  } finally {
+    rmSync(cache, { recursive: true, force: true })
   }
-  if (process.argv.includes('--json')) console.log(JSON.stringify(results))
-  else {
-    console.log(`anneal --help                  ${help.toFixed(0)} ms (median of ${repeats})`)
-    console.log(`default recipe, compile        ${cold.compileSeconds.toFixed(2)} s cold`)
-    console.log(`                               ${warm.compileSeconds.toFixed(2)} s cached`)
-    console.log(`default recipe, whole dry run  ${(cold.ms / 1000).toFixed(2)} s cold`)
-    console.log(`                               ${(warm.ms / 1000).toFixed(2)} s cached`)
-  }
-} finally {
-  rmSync(cache, { recursive: true, force: true })
 }

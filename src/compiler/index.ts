@@ -16,6 +16,7 @@ export {
   type Values,
 } from './compile.ts'
 export { philoxUniform } from './graph/philox.ts'
+export { printFunc } from './graph/print.ts'
 export {
   bytesOf,
   dtypeBytes,

@@ -1,7 +1,7 @@
 /**
  * One Muon update (Jordan et al., Muon: An optimizer for hidden layers in neural networks): Nesterov momentum, then the
  * update is replaced by the nearest semi-orthogonal matrix through five quintic Newton-Schulz steps. Parameters are
- * stacks of matrices [..., rows, columns]; each matrix is orthogonalised on its own.
+ * stacks of matrices [..., in, out]; each matrix is orthogonalised on its own.
  */
 import { valueType } from '../graph/types.ts'
 import { Tensor } from '../trace/tensor.ts'
@@ -18,7 +18,8 @@ export const muonComposite: Composite = {
     const nextBuffer = buffer!.mul(momentum).add(gradient!.mul(1 - momentum))
     const nesterov = gradient!.mul(1 - momentum).add(nextBuffer.mul(momentum))
     const [rows, columns] = parameter!.shape.slice(-2) as [number, number]
-    const scale = Math.sqrt(Math.max(1, rows / columns))
+    // Jordan's rule for a weight [out, in], sqrt(max(1, out / in)), in our layout [in, out].
+    const scale = Math.sqrt(Math.max(1, columns / rows))
     const decayed = weightDecay === 0 ? parameter! : parameter!.sub(parameter!.mul(lr!.mul(weightDecay)))
     const update = orthogonalise(nesterov).mul(lr!.mul(scale))
     return [decayed.sub(update), nextBuffer]

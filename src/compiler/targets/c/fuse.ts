@@ -5,6 +5,7 @@
  * graph's FLOPs and no more, and a node joins a kernel only behind all producers of its inputs, so order is never
  * violated.
  */
+import { InternalError } from '../../../errors.ts'
 import { reachable, type Func, type Node } from '../../graph/node.ts'
 import { sizeOf } from '../../graph/types.ts'
 import { reducedAxes } from '../../ops/reduce.ts'
@@ -149,7 +150,7 @@ export function fuse(func: Func): Fusion {
     if (home?.kind === 'rows' && join(home, node, fused, operands)) position.set(node, latest)
     else {
       const fresh: RowKernel = { kind: 'rows', size: fullSize(node), columns: undefined, members: new Map() }
-      if (!join(fresh, node, fused, operands)) throw new Error(`cannot place ${node.op.name}`)
+      if (!join(fresh, node, fused, operands)) throw new InternalError(`cannot place ${node.op.name} in a kernel`)
       position.set(node, kernels.push(fresh) - 1)
     }
     for (const inner of fused) position.set(inner, position.get(node)!)

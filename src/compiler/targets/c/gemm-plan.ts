@@ -47,7 +47,7 @@ export interface GemmPlan {
   readonly firstPacked: number
   /** Panels copied at a time, so that the copy is bounded. */
   readonly panelsAtOnce: number
-  /** Whether a is copied too: only when neither of its strides is 1 or it has to be converted. */
+  /** Whether a is copied too: see `copiesA`. */
   readonly packA: boolean
   /** Block of the contracted axis, and register tiles that one thread takes through it at a time. */
   readonly depthAtOnce: number
@@ -80,13 +80,13 @@ export function planGemm(spec: DotSpec, target: VectorTarget): GemmPlan {
   const depthAtOnce = single ? k : Math.ceil(k / Math.ceil(k / 320))
   const tilesAtOnce = Math.max(1, Math.floor((512 * 1024) / (depthAtOnce * bytes * rows)))
 
-  const firstPacked = readsInPlace(spec, depthAtOnce) ? (n % lanes === 0 ? panels : panels - 1) : 0
+  const firstPacked = readsInPlace(spec) ? (n % lanes === 0 ? panels : panels - 1) : 0
   const copies = spec.batchDims.some((dim) => dim.b !== 0) ? batchesOf(spec) : 1
   const panelBytes = copies * k * vectors * lanes * bytes
   const bounded = Math.max(1, Math.floor((8 << 20) / panelBytes))
   const panelsAtOnce = Math.min(panels, roundUp(bounded, shape.columnParts))
   const packedPanels = firstPacked === panels ? 0 : Math.min(panels - firstPacked, panelsAtOnce)
-  const packA = spec.a.dtype !== dtype || (spec.a.rowStride !== 1 && spec.a.colStride !== 1)
+  const packA = copiesA(spec)
   return {
     ...shape,
     tailRows: m - (Math.ceil(m / rows) - 1) * rows,
@@ -140,11 +140,17 @@ function tileCycles(rows: number, vectors: number, depth: number): number {
 }
 
 /**
- * Whether whole panels of b are read where they are. Rows must be contiguous and of the right type; a copy pays off when
- * b is used by many rows and its own rows lie so far apart that they fight for cache sets and pages.
+ * Whether whole panels of b are read where they are. Rows must be contiguous and of the right type; and a copy, which
+ * the prefetcher and the caches like better, must not be worth its cost, because only few rows of a use it.
  */
-function readsInPlace(spec: DotSpec, depthAtOnce: number): boolean {
+function readsInPlace(spec: DotSpec): boolean {
   const { b, m } = spec
-  if (b.dtype !== accumulator(spec) || (b.colStride !== 1 && spec.n > 1)) return false
-  return m <= 128 || depthAtOnce * b.rowStride * floatBytes[b.dtype] <= 256 * 1024
+  return b.dtype === accumulator(spec) && (b.colStride === 1 || spec.n === 1) && m <= 256
+}
+
+/** Whether a is copied: to convert it, to make one of its strides 1, or because its columns are far apart and much used. */
+function copiesA(spec: DotSpec): boolean {
+  const { dtype, rowStride, colStride } = spec.a
+  if (dtype !== accumulator(spec) || (rowStride !== 1 && colStride !== 1)) return true
+  return colStride !== 1 && colStride * floatBytes[dtype] >= 1024 && spec.n >= 256
 }

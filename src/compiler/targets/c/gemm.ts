@@ -80,8 +80,9 @@ function usesDotProducts({ a, b, out, m, n }: DotSpec): boolean {
 /** The tile functions of a plan: [whole panels, last panel] x [whole rows, last rows]. */
 function tilesOf(plan: GemmPlan, spec: DotSpec): Tile[] {
   const dtype = accumulator(spec)
+  const prefetch = plan.firstPacked > 0 || (!plan.packA && spec.a.colStride !== 1)
   return [plan.vectors, plan.tailVectors].flatMap((vectors) =>
-    [plan.rows, plan.tailRows].map((rows) => ({ dtype, rows, vectors, prefetch: plan.firstPacked > 0 })),
+    [plan.rows, plan.tailRows].map((rows) => ({ dtype, rows, vectors, prefetch })),
   )
 }
 
@@ -219,10 +220,10 @@ static void gemm_block_${suffix}(const int tid, const gemm_plan *g, const ${A} *
   for (long p = 0; p < g->k; p += g->depthAtOnce) {
     const long depth = least(g->depthAtOnce, g->k - p);
     COUNT(2 * depth * (least(g->m, end * g->rows) - first * g->rows) * (least(g->n, panelEnd * whole) - panelFirst * whole));
-    if (g->packA)
-      for (long i = first * g->rows; i < least(g->m, end * g->rows); i++)
-        for (long q = 0; q < depth; q++)
-          packedA[(i - first * g->rows) * depth + q] = ${loaded(types.a, 'a[i * g->aRow + (p + q) * g->aColumn]')};
+    for (long tile = first; tile < end && g->packA; tile++) /* tile by tile, [depth, rows] */
+      for (long q = 0; q < depth; q++)
+        for (long r = 0, i = tile * g->rows; r < least(g->rows, g->m - i); r++)
+          packedA[((tile - first) * depth + q) * g->rows + r] = ${loaded(types.a, 'a[(i + r) * g->aRow + (p + q) * g->aColumn]')};
     for (long panel = panelFirst; panel < panelEnd; panel++) {
       const int lastPanel = panel == g->panels - 1, copied = panel >= firstPacked;
       const long width = (lastPanel ? g->tailVectors : g->vectors) * ${lanes}, columns = least(width, g->n - panel * whole);
@@ -232,8 +233,8 @@ static void gemm_block_${suffix}(const int tid, const gemm_plan *g, const ${A} *
       for (long tile = first; tile < end; tile++) {
         const int lastTile = tile == tiles - 1;
         const long rows = lastTile ? g->tailRows : g->rows, i = tile * g->rows;
-        const ${T} *left = g->packA ? packedA + (i - first * g->rows) * depth : (const ${T} *)(a + i * g->aRow + p * g->aColumn);
-        const long leftRow = g->packA ? depth : g->aRow, leftColumn = g->packA ? 1 : g->aColumn;
+        const ${T} *left = g->packA ? packedA + (tile - first) * depth * g->rows : (const ${T} *)(a + i * g->aRow + p * g->aColumn);
+        const long leftRow = g->packA ? 1 : g->aRow, leftColumn = g->packA ? g->rows : g->aColumn;
         tile_${acc} *compute = (tile_${acc} *)g->tiles[2 * lastPanel + lastTile];
         ${OUT} *target = out + i * g->n + panel * whole;
         if (${direct}) {

@@ -18,6 +18,9 @@
 #pragma GCC target("prefer-vector-width=512") /* GCC 12 would vectorise loops by halves of a register */
 #endif
 #pragma GCC diagnostic ignored "-Wunused-function"
+#ifndef __clang__
+#pragma GCC diagnostic ignored "-Waggressive-loop-optimizations" /* false alarms once a driver's plan is inlined */
+#endif
 
 #define INLINE static inline __attribute__((always_inline))
 

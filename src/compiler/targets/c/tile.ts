@@ -12,7 +12,7 @@ export interface Tile {
   readonly rows: number
   /** Vectors of each row. */
   readonly vectors: number
-  /** Whether loads run ahead: for a `b` that is read where it is, row by row far apart. */
+  /** Whether loads run ahead: for an operand that is read where it is, with steps far apart. */
   readonly prefetch: boolean
 }
 
