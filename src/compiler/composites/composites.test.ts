@@ -231,31 +231,40 @@ test('adamw follows the paper', async () => {
   close(parameter!, [2 - 0.01 * 0.1 * 2 - 0.01 * step])
 })
 
-test('muon makes the update nearly orthogonal', async () => {
-  const [rows, columns] = [3, 5]
-  const zero = Array.from({ length: 15 }, () => 0)
-  const gradient = Array.from(draw(f64(rows, columns), 4))
-  const [update] = await run(
-    'muon',
-    [
-      [f64(rows, columns), zero],
-      [f64(rows, columns), gradient],
-      [f64(rows, columns), zero],
-      [f64(), [-1]],
-    ],
-    { momentum: 0.95, weightDecay: 0 },
-  )
-  // These coefficients bring singular values to between 0.68 and 1.13, and not to 1: their squares are the eigenvalues of
-  // the Gram matrix of the rows, and bound its diagonal.
-  for (let i = 0; i < rows; i++) {
-    for (let j = 0; j < rows; j++) {
-      let product = 0
-      for (let k = 0; k < columns; k++) product += update![i * columns + k]! * update![j * columns + k]!
-      if (i === j) assert.ok(product > 0.45 && product < 1.3, `row ${i} has squared length ${product}`)
-      else assert.ok(Math.abs(product) < 0.42, `rows ${i} and ${j} have product ${product}`)
+for (const [inputs, outputs] of [
+  [3, 5],
+  [5, 3],
+] as const) {
+  test(`muon makes an update of [${inputs}, ${outputs}] nearly orthogonal, scaled by sqrt(max(1, out / in))`, async () => {
+    const type = f64(inputs, outputs)
+    const zero = Array.from({ length: inputs * outputs }, () => 0)
+    const gradient = Array.from(draw(type, 4))
+    const [update] = await run(
+      'muon',
+      [
+        [type, zero],
+        [type, gradient],
+        [type, zero],
+        [f64(), [-1]],
+      ],
+      { momentum: 0.95, weightDecay: 0 },
+    )
+    // These coefficients bring singular values to between 0.68 and 1.13, and not to 1: their squares are the eigenvalues
+    // of the Gram matrix of the shorter side, and bound its diagonal.
+    const tall = inputs > outputs
+    const [short, long] = tall ? [outputs, inputs] : [inputs, outputs]
+    const at = (i: number, k: number): number => update![tall ? k * outputs + i : i * outputs + k]!
+    for (let i = 0; i < short; i++) {
+      for (let j = 0; j < short; j++) {
+        let product = 0
+        for (let k = 0; k < long; k++) product += at(i, k) * at(j, k)
+        product /= Math.max(1, outputs / inputs)
+        if (i === j) assert.ok(product > 0.45 && product < 1.3, `vector ${i} has squared length ${product}`)
+        else assert.ok(Math.abs(product) < 0.42, `vectors ${i} and ${j} have product ${product}`)
+      }
     }
-  }
-})
+  })
+}
 
 /** Attention one query at a time, as the paper writes it. */
 function plainAttention(

@@ -108,7 +108,7 @@ function address(storage: Storage, base: number): string {
 
 const support = `
 #include <pthread.h>
-#include <stdlib.h>
+#include <sys/mman.h>
 #define PRAGMA(text) _Pragma(#text)
 /* Kept apart, so that a profiler names them and the compiler never sees one huge function. */
 #define KERNEL static __attribute__((noinline)) void
@@ -117,9 +117,11 @@ const support = `
 #else
 #define SIMD_LOOP(...) PRAGMA(omp simd __VA_ARGS__)
 #endif
-/* This thread's share [begin, end) of n items, in multiples of unit. */
+/* This thread's share [begin, end) of n items, in multiples of unit. The C compiler must not see how it follows from
+ * THREADS: knowing a trip count it would vectorise a reduction in another order, and bits would depend on the team. */
 #define RANGE(n, unit)                                                                                                 \\
-  const int64_t begin = share((n), (unit), tid), end = share((n), (unit), tid + 1);
+  int64_t begin = share((n), (unit), tid), end = share((n), (unit), tid + 1);                                          \\
+  __asm__("" : "+r"(begin), "+r"(end));
 INLINE int64_t share(const int64_t n, const int64_t unit, const int64_t part) {
   const int64_t units = (n + unit - 1) / unit, at = units * part / THREADS * unit;
   return at < n ? at : n;
@@ -137,6 +139,7 @@ typedef struct {
 } Program;
 
 static Program program;
+#define ARENA_SIZE (ARENA_BYTES > 0 ? ARENA_BYTES : 64)
 
 static void *worker(void *argument) {
   const int tid = (int)(intptr_t)argument;
@@ -151,8 +154,13 @@ static void *worker(void *argument) {
 /* Allocates the arena and starts the team. Returns the arena, or 0 when there is not enough memory. */
 void *anneal_open(void) {
   if (program.arena) return program.arena;
-  if (posix_memalign((void **)&program.arena, 4096, ARENA_BYTES > 0 ? ARENA_BYTES : 64) != 0) return program.arena = 0;
-  memset(program.arena, 0, ARENA_BYTES);
+  /* Fresh pages are zero and cost nothing until they are touched. */
+  char *const arena = mmap(0, ARENA_SIZE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  if (arena == MAP_FAILED) return 0;
+#ifdef MADV_HUGEPAGE
+  madvise(arena, ARENA_SIZE, MADV_HUGEPAGE);
+#endif
+  program.arena = arena;
   atomic_store(&program.state, 0);
   for (intptr_t tid = 1; tid < THREADS; tid++) pthread_create(&program.thread[tid], 0, worker, (void *)tid);
   return program.arena;
@@ -181,7 +189,7 @@ void anneal_close(void) {
   atomic_store(&program.state, -1);
   team_barrier(0);
   for (int tid = 1; tid < THREADS; tid++) pthread_join(program.thread[tid], 0);
-  free(program.arena);
+  munmap(program.arena, ARENA_SIZE);
   program.arena = 0;
 }
 `
