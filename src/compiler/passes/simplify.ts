@@ -1,6 +1,7 @@
 /**
- * Local algebra that never changes a result bit for finite values: constants fold, neutral elements vanish, moves of
- * moves combine. Common subexpressions and dead code need no rule here: hash-consing and rebuilding take care of them.
+ * Local algebra that changes no finite value (only the sign of a zero may, in x + 0): constants fold, neutral elements
+ * vanish, moves of moves combine. Common subexpressions and dead code need no rule here: hash-consing and rebuilding
+ * take care of them.
  */
 import { currentGraph, type Func, type Node } from '../graph/node.ts'
 import type { Values } from '../graph/op.ts'

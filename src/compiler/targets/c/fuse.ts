@@ -150,7 +150,8 @@ export function fuse(func: Func): Fusion {
     if (home?.kind === 'rows' && join(home, node, fused, operands)) position.set(node, latest)
     else {
       const fresh: RowKernel = { kind: 'rows', size: fullSize(node), columns: undefined, members: new Map() }
-      if (!join(fresh, node, fused, operands)) throw new InternalError(`cannot place ${node.op.name} in a kernel`)
+      if (!join(fresh, node, fused, operands))
+        throw new InternalError(`cannot place ${node.op.name} in a kernel`)
       position.set(node, kernels.push(fresh) - 1)
     }
     for (const inner of fused) position.set(inner, position.get(node)!)
