@@ -17,7 +17,8 @@ const base = elementwise({
     const zero = fill(0, g!.type)
     return [null, where(node.inputs[0]!, g!, zero), where(node.inputs[0]!, zero, g!)]
   },
-  c: ([condition, a, b]) => `(${condition} ? ${a} : ${b})`,
+  // A function, so that both sides are read whatever the condition: see `select` in targets/c/emit.ts.
+  c: ([condition, a, b], dtype) => `select_${dtype === 'bf16' ? 'f32' : dtype}(${condition}, ${a}, ${b})`,
   samples: () => [
     { inputs: [valueType('bool', [6]), valueType('f64', [6]), valueType('f64', [6])] },
     { inputs: [valueType('bool', [2, 3]), valueType('f64', [2, 3]), valueType('f64', [2, 3])] },

@@ -351,8 +351,11 @@ function align(x: Node, shape: readonly number[], axes: readonly AxisName[], nam
 export const where = (condition: Tensor, a: Operand, b: Operand): Tensor => {
   const dtype = a instanceof Tensor ? a.dtype : b instanceof Tensor ? b.dtype : 'f32'
   const [x, y] = [lift(a, dtype), lift(b, dtype)]
-  const widest = [condition, x, y].reduce((p, q) => (q.rank > p.rank ? q : p))
-  const to = (t: Tensor): Node => align(t.node, widest.shape, widest.axes, 'where')
+  const rank = Math.max(condition.rank, x.rank, y.rank)
+  const widest = [condition, x, y].filter((t) => t.rank === rank)
+  const shape = widest[0]!.shape.map((_, i) => Math.max(...widest.map((t) => t.shape[i]!)))
+  const axes = shape.map((_, i) => widest.map((t) => t.axes[i]!).find((name) => name !== null) ?? null)
+  const to = (t: Tensor): Node => align(t.node, shape, axes, 'where')
   return new Tensor(whereNode(to(condition), to(x), to(y)))
 }
 

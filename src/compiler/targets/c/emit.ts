@@ -126,6 +126,15 @@ INLINE int64_t share(const int64_t n, const int64_t unit, const int64_t part) {
   const int64_t units = (n + unit - 1) / unit, at = units * part / THREADS * unit;
   return at < n ? at : n;
 }
+/* condition ? a : b, with both read first. gcc 12 (-O3, AVX2 and up) turns reads under a condition into masked ones and,
+ * where several vectors cover a row, gives one vector the mask of another. */
+#define SELECT(name, type)                                                                                             \\
+  INLINE type name(const int condition, const type a, const type b) { return condition ? a : b; }
+SELECT(select_f32, float)
+SELECT(select_f64, double)
+SELECT(select_i32, int32_t)
+SELECT(select_u8, uint8_t)
+SELECT(select_bool, int)
 INLINE int64_t clamp_index(const int64_t i, const int64_t rows) { return i < 0 ? 0 : i < rows ? i : rows - 1; }
 `
 

@@ -375,14 +375,14 @@ class Lowering {
       const whole = isDense(view) && view.offset === 0 && sizeOf(view.shape) === sizeOf(base.shape)
       const old = replaces === undefined ? undefined : this.#surroundings.params[replaces]!
       const movable = whole && storage.root.outside === undefined && !taken.has(storage.root)
-      if (old !== undefined) {
-        if (storage === old && whole) return true
-        if (movable && this.#mayReplace(storage, old)) {
-          taken.add(storage.root)
-          storage.root.unite(old)
-          return true
-        }
-      } else if (movable) {
+      if (old !== undefined && storage === old && whole) return true
+      if (old !== undefined && movable && this.#mayReplace(storage, old)) {
+        taken.add(storage.root)
+        storage.root.unite(old)
+        return true
+      }
+      // A place of its own (an output, the second buffer of a carry) can be computed into at any time.
+      if (movable && wanted !== old) {
         taken.add(storage.root)
         storage.root.unite(wanted)
         return false

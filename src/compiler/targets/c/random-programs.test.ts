@@ -9,7 +9,7 @@ import { inputRanges, randomInputs, randomProgram } from '../../random-graph.ts'
 import { uniformPick } from '../../random-samples.ts'
 import { draw, runCases, worstError, type Case, type Outcome } from '../../testing.ts'
 import { grad, scan } from '../../trace/functions.ts'
-import { concat, full, type Tensor } from '../../trace/tensor.ts'
+import { concat, full, where, type Tensor } from '../../trace/tensor.ts'
 import { valueType, type ValueType } from '../../graph/types.ts'
 
 function randomCase(seed: number, numOps: number, dtype: 'f64' | 'f32' = 'f64'): Case {
@@ -151,6 +151,25 @@ const particular: readonly Case[] = [
     const [last, rows] = scan(y.slice(0, 0, 1).reshape([5]), y, (h, row) => [h.mul(0.5).add(row), h] as const)
     return [last, rows]
   }),
+  // Threads read what others wrote in the step before: only the barrier behind each step keeps them apart.
+  one('a_loop_of_shared_work', [f64(64, 64), f64(60, 64)], ([x, rows]) => {
+    const [last] = scan(x!, rows!, (h, row) => [h.transpose().mul(0.9).add(row), {}] as const)
+    return [last]
+  }),
+  // gcc 12 vectorises reads under a condition with a wrong mask, for some widths of a row.
+  ...[1, 2, 3, 6, 16].flatMap((width) => [
+    one(`padded_rows_of_${width}`, [f64(40, width)], ([x]) => [
+      x!.exp().pad(0, 2, 0),
+      x!.exp().pad(0, 1, 3).pad(1, 1, 2),
+      x!.exp().reshape([5, 8, width]).pad(1, 2, 1),
+    ]),
+    one(`choices_in_rows_of_${width}`, [f64(40, width), f64(40, width), f64(40)], ([x, y, z]) => [
+      where(x!.less(0.5), y!, -1),
+      where(x!.less(0.5), y!, z!.reshape([40, 1])),
+      where(z!.less(0).reshape([40, 1]), y!.add(1), x!),
+      concat([where(x!.less(0.5), y!, 0), where(y!.less(0.5), 0, x!)], 1),
+    ]),
+  ]),
   one('products_of_views', [f64(7, 5, 6), f64(5, 6, 8)], ([x, y]) => [
     x!.reshape([35, 6]).matmul(y!.slice(0, 2, 1).reshape([6, 8])),
     x!.transpose([1, 0, 2]).matmul(y!),

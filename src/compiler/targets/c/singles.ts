@@ -75,27 +75,46 @@ function emitConcat({ node, fused }: SingleKernel, fusion: Fusion): KernelText {
   return { parameters: values.parameters, body, scratchBytes: 0, serial, inPlace: [] }
 }
 
+/**
+ * Rows of zeros, and rows with the source between zeros. Nothing is read under a condition: gcc 12 vectorises
+ * conditional reads of narrow rows with the wrong mask (see `select` in emit.ts).
+ */
 function emitPad(node: Node, fusion: Fusion): KernelText {
   const values = new Values(fusion)
   const [x] = node.inputs as [Node]
   const low = node.attrs['low'] as number[]
   const columns = node.shape.at(-1)!
+  const width = x.shape.at(-1)!
+  const before = low.at(-1)!
   const rows = sizeOf(node.shape) / columns
-  const at = indices(node.shape, { columns, level: 'full' })
+  const at = indices(node.shape, { columns, level: 'full' }).slice(0, -1)
   const shifted = at.map((index, axis) => (low[axis] === 0 ? index : `(${index} - ${low[axis]})`))
   const inside = shifted.flatMap((index, axis) =>
     x.shape[axis] === node.shape[axis] ? [] : [`${index} >= 0 && ${index} < ${x.shape[axis]}`],
   )
   const { base, view } = fusion.source(x)
-  const value = `${inside.join(' && ') || '1'} ? ${values.load(base, offsetAt(view, shifted))} : ${literal(0, node.dtype)}`
+  const value = values.load(base, offsetAt(view, [...shifted, 'c']))
+  const zeros = (from: number, to: number): string[] =>
+    from === to
+      ? []
+      : [
+          `for (int64_t c = ${from}; c < ${to}; c++) ${values.store(node, `r * ${columns} + c`, literal(0, node.dtype))}`,
+        ]
+  const copy = `for (int64_t c = 0; c < ${width}; c++) ${values.store(node, `r * ${columns} + ${before} + c`, value)}`
   const serial = sizeOf(node.shape) <= serialLimit
-  const cell = columns === 1 ? 'r' : `r * ${columns} + c`
   const body = [
     range(rows, 1, serial),
-    `for (int64_t r = begin; r < end; r++)`,
-    columns === 1 ? '  {' : `  for (int64_t c = 0; c < ${columns}; c++) {`,
-    `    ${values.store(node, cell, value)}`,
-    '  }',
+    'for (int64_t r = begin; r < end; r++) {',
+    ...(inside.length === 0
+      ? []
+      : [
+          `  if (!(${inside.join(' && ')})) {`,
+          ...zeros(0, columns).map((line) => `    ${line}`),
+          '    continue;',
+          '  }',
+        ]),
+    ...[...zeros(0, before), copy, ...zeros(before + width, columns)].map((line) => `  ${line}`),
+    '}',
   ]
   return { parameters: values.parameters, body, scratchBytes: 0, serial, inPlace: [] }
 }
