@@ -4,7 +4,7 @@
  * the same oracle. Starting the C compiler costs seconds, hence the many cases in one program.
  */
 import { compile, type CompileOptions, type Program } from './compile.ts'
-import { Func, Graph, inGraph, type Attrs, type Node } from './graph/node.ts'
+import { Func, Graph, inGraph, type Attrs } from './graph/node.ts'
 import type { Op, Sample, Values } from './graph/op.ts'
 import { philoxUniform } from './graph/philox.ts'
 import { roundTo } from './graph/round.ts'
@@ -37,8 +37,6 @@ export const withFloat = (type: ValueType, dtype: DType): ValueType =>
 
 /** Builds nodes in a graph of their own. */
 export const inFreshGraph = <T>(body: () => T): T => inGraph(new Graph(), body)
-
-export const nodeOf = (tensor: Tensor): Node => tensor.node
 
 /** Largest difference, relative to the larger of 1 and the expected magnitude. */
 export function worstError(got: ArrayLike<number>, want: ArrayLike<number>): number {

@@ -1,4 +1,4 @@
-/** Learning-rate schedules as functions of the step, in the graph and (for plans and plots) as plain numbers. */
+/** Learning-rate schedules, computed in the graph from the step number. */
 import { Tensor } from '../compiler/index.ts'
 
 export interface Schedule {
@@ -9,15 +9,10 @@ export interface Schedule {
   readonly cooldown: number
 }
 
-/** Factor on the peak rate: trapezoid (Zhai et al.; Hägele et al., Scaling Laws and Compute-Optimal Training). */
-export function scheduleFactor({ steps, warmup, cooldown }: Schedule, step: number): number {
-  const decaySteps = Math.max(1, Math.round(steps * cooldown))
-  const up = warmup > 0 ? Math.min(1, (step + 1) / warmup) : 1
-  const down = cooldown > 0 ? Math.min(1, (steps - step) / decaySteps) : 1
-  return Math.max(0, Math.min(up, down))
-}
-
-/** The same factor in the graph, from an f32 scalar step. */
+/**
+ * Factor on the peak rate from an f32 scalar step (from 0): a trapezoid (Zhai et al., Scaling Vision Transformers;
+ * Hägele et al., Scaling Laws and Compute-Optimal Training Beyond Fixed Training Durations).
+ */
 export function scheduleTensor({ steps, warmup, cooldown }: Schedule, step: Tensor): Tensor {
   const decaySteps = Math.max(1, Math.round(steps * cooldown))
   let factor = step.mul(0).add(1)

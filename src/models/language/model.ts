@@ -18,7 +18,6 @@ import {
   mapTree,
   rmsNorm,
   scan,
-  sizeOf,
   valueType,
   where,
   type RandomKey,
@@ -184,6 +183,3 @@ export function weightedLoss(
   const nats = crossEntropy(logits, tokens.slice('time', 1, time))
   return where(counted.greater(0), nats, 0).sum()
 }
-
-export const countParameters = (specs: readonly ValueType[]): number =>
-  specs.reduce((total, spec) => total + sizeOf(spec.shape), 0)
