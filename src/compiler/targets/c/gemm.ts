@@ -4,6 +4,7 @@
  * fast as one. Layout of scratch: copied panels of b, shared by the team, then a copied block of a for each thread.
  */
 import { accumulator, batchesOf, planGemm, type DotSpec, type Element, type GemmPlan } from './gemm-plan.ts'
+import type { Nature } from './span.ts'
 import { cTypes, lanesOf, type Support, type VectorTarget } from './prelude.ts'
 import { emitTile, emitTranspose, maxRows, maxVectors, tileName, tileType, type Tile } from './tile.ts'
 
@@ -14,6 +15,10 @@ export interface EmittedKernel {
   readonly code: string
   readonly support: readonly Support[]
   readonly scratchBytes: number
+  /** How it is shared out; by the team itself when not given. */
+  readonly nature?: Nature
+  /** The operand that it wants in another order, the kernel that makes it, and the bytes that takes. */
+  readonly packed?: { readonly operand: number; readonly name: string; readonly bytes: number }
 }
 
 /** Multiplications and additions of a product: what COUNT adds up to when it has run. */
