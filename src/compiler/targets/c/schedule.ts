@@ -109,7 +109,7 @@ export class Schedule {
     return true
   }
 
-  /** A chain of the phase that reads the same values in the same rows: better warm than apart. */
+  /** A chain of the phase with the same rows, or that reads the same values: better warm than apart. */
   #related(phase: Phase, nature: Nature, uses: readonly Use[]): Chain | undefined {
     if (nature.kind === 'team') return undefined
     return phase.find((chain) => {
@@ -117,7 +117,8 @@ export class Schedule {
       if (nature.kind !== 'rows') return true
       const read = this.#uses.get(chain)!.filter((use) => !use.written)
       const shares = uses.some((use) => !use.written && read.some(({ storage }) => storage === use.storage))
-      return shares && nature.rows % chain.rows === 0 && this.#join(chain, nature, [])
+      const alike = nature.rows === chain.rows || (shares && nature.rows % chain.rows === 0)
+      return alike && this.#join(chain, nature, [])
     })
   }
 
