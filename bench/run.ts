@@ -10,8 +10,12 @@ interface Bench {
 }
 
 const benches: Readonly<Record<string, Bench>> = {
+  gemm: {
+    does: 'matrix products in f32 against the peak [--avx2] [--rounds 7] [--seconds 0.15] [--threads N] [--only 256x256x256,...]',
+    load: () => import('./gemm.ts'),
+  },
   step: {
-    does: 'a training step beside PyTorch [--rounds 7] [--seconds 1] [--threads N] [--only default|classic] [--compile]',
+    does: 'a training step beside PyTorch [--no-compile] [--rounds 7] [--seconds 1] [--threads N] [--only default,4x96,...]',
     load: () => import('./step.ts'),
   },
   startup: {
