@@ -8,6 +8,7 @@ import { existsSync } from 'node:fs'
 import { createInterface } from 'node:readline'
 import { fileURLToPath } from 'node:url'
 import { failure } from '../src/errors.ts'
+import type { LanguageConfig } from '../src/models/language/config.ts'
 import type { Contestant } from './slices.ts'
 
 export interface Peer extends Contestant {
@@ -28,7 +29,7 @@ export interface PeerOptions {
 const narrow = { MKL_ENABLE_INSTRUCTIONS: 'AVX2', ATEN_CPU_CAPABILITY: 'avx2', ONEDNN_MAX_CPU_ISA: 'AVX2' }
 
 const folder = new URL('peers/', import.meta.url)
-const python = fileURLToPath(new URL('.venv/bin/python', folder))
+export const python = fileURLToPath(new URL('.venv/bin/python', folder))
 
 /** Whether peers/install.sh has been run here. */
 export const torchInstalled = (): boolean => existsSync(python)
@@ -46,6 +47,18 @@ export const startTorch = (config: object, { threads, compile }: PeerOptions): P
     String(threads),
     ...(compile ? ['--compile'] : []),
   ])
+
+const llmcProgram = fileURLToPath(new URL('llmc/step', folder))
+
+/** Whether peers/llmc/install.sh has been run here. */
+export const llmcInstalled = (): boolean => existsSync(llmcProgram)
+
+/** llm.c's CPU trainer on a model of GPT-2's kind. */
+export const startLlmc = ({ model, batch, threads }: LanguageConfig, vocab: number): Promise<Peer> => {
+  const { layers, width, heads, context } = model
+  const sizes = [layers, width, heads, context, vocab, batch, context].map(String)
+  return startPeer('llm.c', llmcProgram, sizes, { OMP_NUM_THREADS: String(threads) })
+}
 
 /** PyTorch for single operations: one process that holds many, see peers/torch_micro.py. */
 export interface MicroPeer {
@@ -71,16 +84,24 @@ export async function startTorchMicro(threads: number): Promise<MicroPeer> {
 }
 
 /** Starts any program that speaks the peer's protocol. */
-export async function startPeer(name: string, command: string, args: readonly string[]): Promise<Peer> {
+export async function startPeer(
+  name: string,
+  command: string,
+  args: readonly string[],
+  environment: NodeJS.ProcessEnv = {},
+): Promise<Peer> {
   const restricted = process.env['ANNEAL_ISA'] === 'avx2' ? narrow : {}
-  const env = { ...process.env, ...restricted }
+  const env = { ...process.env, ...restricted, ...environment }
   const child = spawn(command, args, { stdio: ['pipe', 'pipe', 'pipe'], env })
   const replies = createInterface({ input: child.stdout })[Symbol.asyncIterator]()
   const lastWords = listen(child)
   const answer = async (): Promise<Record<string, unknown>> => {
-    const { value, done } = await replies.next()
-    if (done) throw died(name, command, await lastWords)
-    return JSON.parse(value) as Record<string, unknown>
+    for (;;) {
+      const { value, done } = await replies.next()
+      if (done) throw died(name, command, await lastWords)
+      // Peers may talk of other things, too.
+      if (value.startsWith('{')) return JSON.parse(value) as Record<string, unknown>
+    }
   }
   const { version, parameters, threads } = await answer()
   return {
@@ -120,5 +141,5 @@ const died = (name: string, command: string, words: string): Error =>
     where: `${name} (${command})`,
     got: words,
     expected: 'a peer that runs training steps',
-    fix: 'install it again with bench/peers/install.sh, or remove bench/peers/.venv to measure without it',
+    fix: 'install it again (bench/peers/README.md), or remove it to measure without it',
   })
