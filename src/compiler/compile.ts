@@ -67,6 +67,8 @@ export interface Program {
   write(path: string, values: ArrayLike<number>): void
   /** Writes the given inputs and runs once. Outputs are then read with `view`. */
   run(inputs?: Readonly<Record<string, ArrayLike<number>>>): Promise<void>
+  /** Runs once on the calling thread, which it blocks; worth it for programs of microseconds. */
+  runBlocking(): void
   /** FLOPs counted so far by a checking build. */
   countedFlops(): number
   close(): void
@@ -156,6 +158,7 @@ export async function compile<I extends Tree<ValueType>>(
       for (const [path, data] of Object.entries(values)) write(path, data)
       return native.run()
     },
+    runBlocking: () => native.runBlocking(),
     countedFlops: () => native.countedFlops(),
     close: () => native.close(),
   }
@@ -227,6 +230,13 @@ function referenceProgram(
     return known
   }
   const write = (path: string, data: ArrayLike<number>): void => fillView('reference', path, view(path), data)
+  const runBlocking = (): void => {
+    const results = interpret(
+      func,
+      inputPaths.map((path) => values.get(path)!.slice()),
+    )
+    outputPaths.forEach((path, i) => values.set(path, results[i]!))
+  }
   return {
     ...shared,
     source: '',
@@ -237,12 +247,9 @@ function referenceProgram(
     write,
     async run(inputs = {}) {
       for (const [path, data] of Object.entries(inputs)) write(path, data)
-      const results = interpret(
-        func,
-        inputPaths.map((path) => values.get(path)!.slice()),
-      )
-      outputPaths.forEach((path, i) => values.set(path, results[i]!))
+      runBlocking()
     },
+    runBlocking,
     countedFlops: () => 0,
     close() {},
   }

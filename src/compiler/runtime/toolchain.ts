@@ -12,16 +12,15 @@ import koffi from 'koffi'
 import { failure, InternalError } from '../../errors.ts'
 import { cacheDir, temporaryBeside, writeCached } from './cache.ts'
 import { findCompiler, wantedCompiler } from './compiler.ts'
-import { cpuFingerprint, hashOf, nativeFlag } from './machine.ts'
+import { cpuFingerprint, hashOf, instructionFlags } from './machine.ts'
 
 export { findCompiler } from './compiler.ts'
 export type { Compiler } from './compiler.ts'
 
 const run = promisify(execFile)
 
-export const baseFlags: readonly string[] = [
+const baseFlags: readonly string[] = [
   '-O3',
-  nativeFlag,
   '-fno-math-errno',
   '-fno-trapping-math',
   '-ffp-contract=fast',
@@ -75,6 +74,7 @@ export async function compileShared(request: CompileRequest): Promise<Compiled> 
   if (!/^[\w.-]+$/.test(name)) throw new InternalError(`not usable as a file name: ${name}`)
   const all = [
     ...baseFlags,
+    ...instructionFlags(),
     ...(request.checking ? warnings : []),
     ...(request.sanitize ? sanitizers : []),
     ...flags,
