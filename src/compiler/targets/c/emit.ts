@@ -61,7 +61,10 @@ function emitChain({ kind, rows, unit, block, steps }: Chain, base: number, inde
     return steps.flatMap((step) => {
       if (step.kind === 'loop') return [`${indent}/* ${comment(step)} */`, ...emitLoop(step, base, indent)]
       const call = emitCall(step, kind === 'rows' ? ends : [], base)
-      return [`${indent}/* ${comment(step)} */`, `${indent}${kind === 'serial' ? 'if (tid == 0) ' : ''}${call}`]
+      return [
+        `${indent}/* ${comment(step)} */`,
+        `${indent}${kind === 'serial' ? 'if (tid == 0) ' : ''}${call}`,
+      ]
     })
   }
   return [

@@ -68,7 +68,11 @@ export class KernelLibrary {
 
   raw(
     kind: string,
-    { body, nature, scratchBytes = 0 }: Pick<KernelText, 'body' | 'nature'> & { readonly scratchBytes?: number },
+    {
+      body,
+      nature,
+      scratchBytes = 0,
+    }: Pick<KernelText, 'body' | 'nature'> & { readonly scratchBytes?: number },
     pointers: number,
   ): string {
     const scratch = scratchBytes > 0
@@ -77,7 +81,11 @@ export class KernelLibrary {
     const known = this.#functions.get(key)
     if (known) return known.name
     const name = this.#name(kind)
-    const parameters = ['const int tid', ...(ranged ? ['int64_t begin', 'int64_t end'] : []), ...Array.from({ length: pointers }, (_, i) => `void *p${i}`)]
+    const parameters = [
+      'const int tid',
+      ...(ranged ? ['int64_t begin', 'int64_t end'] : []),
+      ...Array.from({ length: pointers }, (_, i) => `void *p${i}`),
+    ]
     if (scratch) parameters.push('void *scratch')
     const code = `KERNEL ${name}(${parameters.join(', ')}) {\n${['(void)tid;', ...body].map((line) => `  ${line}`).join('\n')}\n}\n`
     this.#functions.set(key, { name, code })

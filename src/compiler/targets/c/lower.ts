@@ -113,7 +113,12 @@ class Lowering {
     this.#reuseInputs()
     this.#schedule.cutBlocks()
     const plan = planMemory(this.#all)
-    return { phases: this.#schedule.phases, temporaryBytes: plan.bytes, lowerBound: plan.lowerBound, resultInPlace }
+    return {
+      phases: this.#schedule.phases,
+      temporaryBytes: plan.bytes,
+      lowerBound: plan.lowerBound,
+      resultInPlace,
+    }
   }
 
   #storage(node: Node): Storage {
@@ -168,12 +173,7 @@ class Lowering {
       nature: text.nature,
       comment,
     }
-    const place = this.#place(
-      step,
-      text.nature,
-      scratch ? [...uses, writes(scratch)] : uses,
-      behind,
-    )
+    const place = this.#place(step, text.nature, scratch ? [...uses, writes(scratch)] : uses, behind)
     for (const { out, input } of text.inPlace) {
       this.#inPlace.push({ place, out: this.#storage(out), input: this.#storage(input) })
     }
@@ -443,7 +443,8 @@ class Lowering {
       if (mine === theirs || mine.outside !== undefined || theirs.outside !== undefined) continue
       if (taken.has(theirs) || mine.bytes !== theirs.bytes || mine.first !== place.phase) continue
       if (!theirs.moments.every((moment) => this.#isBefore(moment, place, out, input))) continue
-      if (!mine.moments.every((moment) => isWithin(moment, place) || moment.place.phase > place.phase)) continue
+      if (!mine.moments.every((moment) => isWithin(moment, place) || moment.place.phase > place.phase))
+        continue
       taken.add(theirs)
       mine.unite(theirs)
     }
@@ -452,7 +453,8 @@ class Lowering {
   /** Whether a use of `old` is over when the step at `place` writes `out` over it, in every thread. */
   #isBefore({ place: used, local }: Moment, place: Place, out: Storage, old: Storage): boolean {
     if (used.phase !== place.phase) return used.phase < place.phase
-    if (used.chain !== place.chain || !(place.chain.kind === 'serial' || local(place.chain.rows))) return false
+    if (used.chain !== place.chain || !(place.chain.kind === 'serial' || local(place.chain.rows)))
+      return false
     if (used.index !== place.index) return used.index < place.index
     return this.#inPlace.some((pair) => pair.place === place && pair.out === out && pair.input === old)
   }
