@@ -1,6 +1,6 @@
 /**
  * `anneal train <recipe> [key=value...]`: prints the plan (parameters, tokens, FLOPs, memory, time), then trains.
- * `--dry-run` stops after the plan.
+ * `--dry-run` stops after the plan, `--profile` after a few steps, whose kernels it lists by what they cost.
  */
 import type { Command } from './command.ts'
 import { runsOption } from './command.ts'
@@ -11,7 +11,11 @@ import { describeEnd, runTraining } from './training.ts'
 
 export const train: Command = {
   arguments: [`what to train: ${defaultRecipe}`, 'key=value, e.g. steps=200 model.size=micro optim.lr=1e-3'],
-  options: [['--dry-run', 'print the plan and stop'], runsOption],
+  options: [
+    ['--dry-run', 'print the plan and stop'],
+    ['--profile', 'train a few steps, list every kernel with its cost, save and stop'],
+    runsOption,
+  ],
   examples: [
     'anneal train language',
     'anneal train language steps=200 model.size=micro',
@@ -33,6 +37,17 @@ export const train: Command = {
       return 0
     }
     const runsDir = String(options['runs'])
+    if (options['profile']) {
+      const { defaultProfile } = await import('../train/profile.ts')
+      const result = await runTraining((tools) =>
+        trainLanguage(config, { runsDir, profile: defaultProfile, ...tools }),
+      )
+      const { describeProfile, profileRows } = await import('./profile.ts')
+      const { profile, ...rest } = result
+      const text = [describeProfile(profile!), describeEnd(rest, runsDir).text].join('\n\n')
+      io.result(text, { recipe: name, config, result: rest, profile: profileRows(profile!) })
+      return 0
+    }
     const result = await runTraining((tools) => trainLanguage(config, { runsDir, ...tools }))
     const { text, code } = describeEnd(result, runsDir)
     io.result(text, { recipe: name, config, result })

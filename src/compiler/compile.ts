@@ -3,17 +3,19 @@
  * memory are known before anything runs. Inputs and results are trees; what is returned under `state` replaces the
  * input of the same name, in place, and stays in the program between runs.
  */
-import { InternalError } from '../errors.ts'
+import { failure, InternalError, type UserError } from '../errors.ts'
 import { Graph, inGraph, type Func } from './graph/node.ts'
 import { bytesOf, formatType, sizeOf, typeError, type DType, type ValueType } from './graph/types.ts'
 import { flopsOf } from './ops/cost.ts'
 import { runPipeline, type Policies } from './passes/pipeline.ts'
 import type { Precision } from './passes/precision.ts'
+import { readProfile, type Profile } from './profile.ts'
 import { machine } from './runtime/machine.ts'
 import { openNative } from './runtime/native.ts'
 import { compileShared } from './runtime/toolchain.ts'
 import { buildC, isState, type Slot } from './targets/c/build.ts'
 import { claimed } from './targets/c/kernels.ts'
+import { profileLayout } from './targets/c/profile.ts'
 import { interpret } from './targets/reference/interpret.ts'
 import { traceFunction, type Tensors } from './trace/functions.ts'
 import type { Tensor } from './trace/tensor.ts'
@@ -29,6 +31,8 @@ export interface CompileOptions {
   readonly recompute?: boolean
   /** The emitted program counts its own FLOPs (slow; for tests). */
   readonly checking?: boolean
+  /** The program records what each kernel costs, for `profile()`. The arithmetic is the same. */
+  readonly profile?: boolean
   readonly name?: string
   /** Sees the program before the first pass and after each. */
   readonly observe?: (stage: string, func: Func) => void
@@ -69,6 +73,11 @@ export interface Program {
   run(inputs?: Readonly<Record<string, ArrayLike<number>>>): Promise<void>
   /** FLOPs counted so far by a checking build. */
   countedFlops(): number
+  /**
+   * What the runs since the last call of `profile` cost, kernel by kernel.
+   * @throws UserError for a program compiled without `profile: true`.
+   */
+  profile(): Profile
   close(): void
 }
 
@@ -121,7 +130,10 @@ export async function compile<I extends Tree<ValueType>>(
   const compiled = await compileShared({
     name,
     source: built.source,
-    ...(options.checking ? { flags: ['-DANNEAL_COUNT'] } : {}),
+    flags: [
+      ...(options.checking ? ['-DANNEAL_COUNT'] : []),
+      ...(options.profile ? ['-DANNEAL_PROFILE'] : []),
+    ],
   })
   const native = openNative(compiled.path, built.arenaBytes)
   const slots = new Map([...built.outputs, ...built.inputs].map((slot) => [slot.path, slot]))
@@ -157,6 +169,11 @@ export async function compile<I extends Tree<ValueType>>(
       return native.run()
     },
     countedFlops: () => native.countedFlops(),
+    profile() {
+      if (!options.profile) throw notProfiled(name)
+      const { bytes } = profileLayout(built.sites, threads)
+      return readProfile(native.profile(bytes), built.sites, threads)
+    },
     close: () => native.close(),
   }
 }
@@ -212,6 +229,14 @@ function fillView(program: string, path: string, target: Values, values: ArrayLi
   target.set(values)
 }
 
+const notProfiled = (program: string): UserError =>
+  failure({
+    where: `profile of ${program}`,
+    got: 'a program that does not record what its kernels cost',
+    expected: 'a native program compiled for it',
+    fix: 'compile it with { profile: true }',
+  })
+
 function referenceProgram(
   func: Func,
   { inputPaths, outputPaths }: { inputPaths: readonly string[]; outputPaths: readonly string[] },
@@ -244,6 +269,9 @@ function referenceProgram(
       outputPaths.forEach((path, i) => values.set(path, results[i]!))
     },
     countedFlops: () => 0,
+    profile() {
+      throw notProfiled('reference')
+    },
     close() {},
   }
 }

@@ -9,6 +9,7 @@ import { emitProgram } from './emit.ts'
 import { KernelLibrary } from './kernels.ts'
 import { lower } from './lower.ts'
 import type { VectorTarget } from './prelude.ts'
+import { sitesOf, type Site } from './profile.ts'
 import { aligned, Storage } from './storage.ts'
 
 export interface Slot {
@@ -25,6 +26,8 @@ export interface BuiltProgram {
   readonly temporaryBytes: number
   /** The most bytes of temporaries alive at once. */
   readonly lowerBound: number
+  /** Kernel calls in the order they appear in the program, as the profile counts them. */
+  readonly sites: readonly Site[]
 }
 
 /** Results under `state.` live where the parameter of the same path lives: state is updated in place. */
@@ -67,5 +70,6 @@ export function buildC(
     arenaBytes,
     temporaryBytes: block.temporaryBytes,
     lowerBound: block.lowerBound,
+    sites: sitesOf(block),
   }
 }

@@ -6,7 +6,9 @@
 import type { Block, LoopStep, Step } from './lower.ts'
 import type { KernelLibrary } from './kernels.ts'
 import { prelude, type VectorTarget } from './prelude.ts'
+import { numberSites, profileText, type SiteNumbers } from './profile.ts'
 import type { Storage } from './storage.ts'
+import { describeWork } from './work.ts'
 
 export interface ProgramText {
   readonly title: readonly string[]
@@ -19,7 +21,8 @@ export interface ProgramText {
 }
 
 export function emitProgram(program: ProgramText): string {
-  const body = emitBlock(program.block, program.temporaryOffset, '  ')
+  const sites = numberSites(program.block)
+  const body = emitBlock(program.block, sites, program.temporaryOffset, '  ')
   return [
     '/*',
     ...program.title.map((line) => ` * ${line}`),
@@ -27,6 +30,7 @@ export function emitProgram(program: ProgramText): string {
     '#define _GNU_SOURCE',
     prelude(program.target),
     support,
+    profileText(program.block),
     program.library.code,
     `#define ARENA_BYTES ${program.arenaBytes}LL`,
     '',
@@ -39,17 +43,18 @@ export function emitProgram(program: ProgramText): string {
   ].join('\n')
 }
 
-function emitBlock(block: Block, base: number, indent: string): string[] {
+function emitBlock(block: Block, sites: SiteNumbers, base: number, indent: string): string[] {
   const lines: string[] = []
   block.steps.forEach((step, i) => {
-    lines.push(`${indent}/* ${step.comment.replaceAll('*/', '* /')} */`)
-    if (step.kind === 'loop') lines.push(...emitLoop(step, base, indent))
+    const comment = step.kind === 'loop' ? step.comment : describeWork(step.work)
+    lines.push(`${indent}/* ${comment.replaceAll('*/', '* /')} */`)
+    if (step.kind === 'loop') lines.push(...emitLoop(step, sites, base, indent))
     else {
       const args = step.args.map(
         ({ storage, bytes }) => `${address(storage, base)}${bytes === 0 ? '' : ` + ${bytes}`}`,
       )
       if (step.takesScratch) args.push(step.scratch ? address(step.scratch, base) : '0')
-      const call = `${step.name}(${['tid', ...args].join(', ')});`
+      const call = `SITE(${sites.get(step)!}) ${step.name}(${['tid', ...args].join(', ')});`
       lines.push(step.serial ? `${indent}if (tid == 0) ${call}` : `${indent}${call}`)
     }
     // Consecutive one-thread kernels need no barrier between them.
@@ -61,7 +66,7 @@ function emitBlock(block: Block, base: number, indent: string): string[] {
 
 const isSerial = (step: Step): boolean => step.kind === 'kernel' && step.serial
 
-function emitLoop(step: LoopStep, base: number, indent: string): string[] {
+function emitLoop(step: LoopStep, sites: SiteNumbers, base: number, indent: string): string[] {
   const inner = `${indent}  `
   const body = `${inner}  `
   const before: string[] = []
@@ -92,7 +97,7 @@ function emitLoop(step: LoopStep, base: number, indent: string): string[] {
     `${body}const int64_t i = ${step.reverse ? `${step.length - 1} - s` : 's'}; (void)i;`,
     ...perStep,
     `${body}${slices.map((name) => `(void)${name};`).join(' ')}`,
-    ...emitBlock(step.block, base + offsetOf(step.region), body),
+    ...emitBlock(step.block, sites, base + offsetOf(step.region), body),
     ...after,
     `${inner}}`,
     `${indent}}`,
@@ -177,9 +182,11 @@ void *anneal_open(void) {
 
 /* Runs one step on the whole team; the caller is thread 0. */
 void anneal_run(void) {
-  team_barrier(0);
-  step(0, program.arena);
-  team_barrier(0);
+  PROFILE_RUN {
+    team_barrier(0);
+    step(0, program.arena);
+    team_barrier(0);
+  }
 }
 
 int64_t anneal_arena_bytes(void) { return ARENA_BYTES; }

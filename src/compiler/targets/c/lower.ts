@@ -4,7 +4,7 @@
  * forward, backward, update, as the model was written.
  */
 import { InternalError } from '../../../errors.ts'
-import { describe, sourceOf, type Func, type Node } from '../../graph/node.ts'
+import type { Func, Node } from '../../graph/node.ts'
 import { bytesOf, dtypeBytes, sizeOf } from '../../graph/types.ts'
 import { callOp } from '../../ops/call.ts'
 import { getOp } from '../../ops/get.ts'
@@ -15,6 +15,7 @@ import { emitRows, type KernelText } from './rows.ts'
 import { emitCopy, emitSingle } from './singles.ts'
 import { planMemory, Storage } from './storage.ts'
 import { denseView, isDense, type View } from './view.ts'
+import { placeOf, workOfCopy, workOfMembers, workOfNode, type Work } from './work.ts'
 
 export interface KernelStep {
   readonly kind: 'kernel'
@@ -25,7 +26,7 @@ export interface KernelStep {
   /** The function takes a scratch pointer even when it needs none. */
   readonly takesScratch: boolean
   readonly serial: boolean
-  readonly comment: string
+  readonly work: Work
 }
 
 /** A pointer argument: a storage and where in it to start. */
@@ -142,10 +143,10 @@ class Lowering {
       this.#text('rows', emitRows(kernel, this.#fusion), members)
       return
     }
-    const { node } = kernel
+    const { node, fused } = kernel
     if (node.op === scanOp) this.#loop(node)
     else if (node.op === callOp || node.op.name === 'dot') this.#handWritten(node)
-    else this.#text(node.op.name, emitSingle(kernel, this.#fusion), [node])
+    else this.#text(node.op.name, emitSingle(kernel, this.#fusion), [...byId(fused), node])
   }
 
   #text(kind: string, text: KernelText, members: readonly Node[]): void {
@@ -154,7 +155,6 @@ class Lowering {
     const scratch = text.scratchBytes > 0 ? this.#temporary('scratch', text.scratchBytes) : undefined
     const reads = text.parameters.filter((p) => !p.written).map((p) => this.#storage(p.node))
     const writes = text.parameters.filter((p) => p.written).map((p) => this.#storage(p.node))
-    const comment = `${members.map((node) => node.op.name).join(' ')} ${place(members.at(-1)!)}`
     const step: KernelStep = {
       kind: 'kernel',
       name,
@@ -162,7 +162,7 @@ class Lowering {
       scratch,
       takesScratch: scratch !== undefined,
       serial: text.serial,
-      comment,
+      work: workOfMembers(members, text.parameters, this.#fusion),
     }
     const index = this.#push(step, reads, scratch ? [...writes, scratch] : writes)
     for (const { out, input } of text.inPlace) {
@@ -198,7 +198,10 @@ class Lowering {
         scratch,
         takesScratch: true,
         serial: false,
-        comment: `${describe(node)} ${place(node)}`,
+        work: workOfNode(
+          node,
+          operands.map(({ view }) => view),
+        ),
       },
       args,
       scratch ? [...results, scratch] : results,
@@ -230,7 +233,7 @@ class Lowering {
       scratch: undefined,
       takesScratch: false,
       serial: text.serial,
-      comment: `copy of ${base.op.name}`,
+      work: workOfCopy(`copy of ${base.op.name}`, base, view),
     }
     this.#push(step, [from], [storage])
     return storage
@@ -304,7 +307,7 @@ class Lowering {
       binding.kind === 'swap' ? [binding.storage, binding.other] : [binding.storage],
     )
     const carried = new Set(carryBuffers.flatMap(({ first, other }) => [first, other]))
-    const comment = `${body.name}, ${attrs.length} steps ${place(node)}`
+    const comment = `${body.name}, ${attrs.length} steps (${placeOf(node)})`
     const writes = [
       ...touched.filter((storage) => carried.has(storage)),
       ...node.types
@@ -349,7 +352,7 @@ class Lowering {
         scratch: undefined,
         takesScratch: false,
         serial: text.serial,
-        comment: 'first carry',
+        work: workOfCopy('first carry', input, dense),
       },
       [storage],
       [copy],
@@ -430,7 +433,4 @@ class Lowering {
 
 const at = (storage: Storage, bytes = 0): Argument => ({ storage, bytes })
 
-const place = (node: Node): string => {
-  const source = sourceOf(node)
-  return source ? `(${source.split('/').slice(-2).join('/')})` : ''
-}
+const byId = (nodes: Iterable<Node>): Node[] => [...nodes].toSorted((a, b) => a.id - b.id)
