@@ -37,20 +37,23 @@ export const train: Command = {
       return 0
     }
     const runsDir = String(options['runs'])
-    if (options['profile']) {
-      const { defaultProfile } = await import('../train/profile.ts')
-      const result = await runTraining((tools) =>
-        trainLanguage(config, { runsDir, profile: defaultProfile, ...tools }),
-      )
-      const { describeProfile, profileRows } = await import('./profile.ts')
-      const { profile, ...rest } = result
-      const text = [describeProfile(profile!), describeEnd(rest, runsDir).text].join('\n\n')
-      io.result(text, { recipe: name, config, result: rest, profile: profileRows(profile!) })
-      return 0
-    }
-    const result = await runTraining((tools) => trainLanguage(config, { runsDir, ...tools }))
+    const { defaultProfile } = await import('../train/profile.ts')
+    const profiling = options['profile'] ? { profile: defaultProfile } : {}
+    const { profile, ...result } = await runTraining((tools) =>
+      trainLanguage(config, { runsDir, ...profiling, ...tools }),
+    )
     const { text, code } = describeEnd(result, runsDir)
-    io.result(text, { recipe: name, config, result })
-    return code
+    if (profile === undefined) {
+      io.result(text, { recipe: name, config, result })
+      return code
+    }
+    const { describeProfile, profileRows } = await import('./profile.ts')
+    io.result(`${describeProfile(profile)}\n\n${text}`, {
+      recipe: name,
+      config,
+      result,
+      profile: profileRows(profile),
+    })
+    return 0
   },
 }

@@ -192,7 +192,10 @@ test('without the flag, the machine code of a text that has no instrumentation',
   const assembled = (source: string): string => {
     writeFileSync(join(folder, 'program.c'), source)
     const flags = baseFlags.filter((flag) => flag !== '-shared' && !flag.startsWith('-Wl'))
-    execFileSync(path, [...args, ...flags, '-O1', '-S', '-o', 'program.s', 'program.c'], { cwd: folder })
+    execFileSync(path, [...args, ...flags, '-O1', '-S', '-o', 'program.s', 'program.c'], {
+      cwd: folder,
+      stdio: ['ignore', 'ignore', 'ignore'],
+    })
     return readFileSync(join(folder, 'program.s'), 'utf8')
   }
   try {

@@ -30,7 +30,7 @@ import {
 } from './checkpoint.ts'
 import { Evaluator } from './evaluate.ts'
 import type { TrainObserver, TrainPlan, TrainPoint, TrainResult } from './events.ts'
-import { StepProfiler, type ProfileSettings, type StepProfile } from './profile.ts'
+import { StepProfiler, type ProfileSettings } from './profile.ts'
 import { compileStep, initialise, specsOf } from './programs.ts'
 import { Sampler } from './sample.ts'
 
@@ -341,9 +341,7 @@ async function loop(
 
   function result(status: TrainResult['status']): TrainResult {
     const { seconds, flops } = pointAt({})
-    const found: { profile?: StepProfile } = profiler
-      ? { profile: profiler.finish(writer.id, writer.dir, peak) }
-      : {}
+    const profile = profiler?.finish(writer.id, writer.dir, peak)
     return ({
 	runId: writer.id,
 	runDir: writer.dir,
@@ -353,7 +351,7 @@ async function loop(
 	flops,
 	seconds,
 	sample,
-	...found
+	...profile ? { profile } : {}
 })
   }
 }

@@ -47,9 +47,10 @@ export class StepProfiler {
     return this.#steps >= this.#settings.warmup + this.#settings.steps
   }
 
-  /** Reads the profile and writes both files. */
-  finish(runId: string, dir: string, peak: Peak): StepProfile {
+  /** Reads the profile and writes both files; undefined when the run was stopped before the first step that counts. */
+  finish(runId: string, dir: string, peak: Peak): StepProfile | undefined {
     const profile = this.#program.profile()
+    if (this.#steps <= this.#settings.warmup) return undefined
     const [profilePath, tracePath] = [join(dir, 'profile.json'), join(dir, 'trace.json')]
     writeFileSync(profilePath, JSON.stringify({ version: 1, peak, profile }))
     writeFileSync(tracePath, JSON.stringify(chromeTrace(runId, profile)))

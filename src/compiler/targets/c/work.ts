@@ -3,8 +3,9 @@
  * code that caused it, its FLOPs, and the bytes of the operands it reads and the results it writes. Comments in the
  * emitted program, the profile and its percentages are all made from this.
  */
-import { describe, sourceOf, type Node } from '../../graph/node.ts'
+import { sourceOf, type Node } from '../../graph/node.ts'
 import { bytesOf, dtypeBytes, sizeOf, type DType } from '../../graph/types.ts'
+import { callOp, compositeName } from '../../ops/call.ts'
 import type { Fusion } from './fuse.ts'
 import type { Parameter } from './values.ts'
 import type { View } from './view.ts'
@@ -50,7 +51,7 @@ export function workOfMembers(
 export function workOfNode(node: Node, views: readonly View[]): Work {
   const read = node.inputs.map((input, i) => reached(views[i]!) * dtypeBytes[input.dtype])
   return {
-    ops: describe(node),
+    ops: [node.op === callOp ? compositeName(node) : node.op.name, ...node.inputs.map(dims)].join(' '),
     source: placeOf(node),
     flops: node.op.flops(node),
     bytes: sum([...read, ...node.types.map(bytesOf)]),
@@ -63,6 +64,8 @@ export function workOfCopy(ops: string, base: Node, view: View): Work {
   const bytes = (reached(view) + sizeOf(view.shape)) * dtypeBytes[base.dtype]
   return { ops, source: placeOf(base), flops: 0, bytes, precision: 'f32' }
 }
+
+const dims = ({ shape }: Node): string => `[${shape.join(',')}]`
 
 /** How many elements of a stored node the members look at: those of each different view of it, at most all. */
 function elementsRead(base: Node, members: readonly Node[], fusion: Fusion): number {
