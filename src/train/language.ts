@@ -342,17 +342,17 @@ async function loop(
   function result(status: TrainResult['status']): TrainResult {
     const { seconds, flops } = pointAt({})
     const profile = profiler?.finish(writer.id, writer.dir, peak)
-    return ({
-	runId: writer.id,
-	runDir: writer.dir,
-	status,
-	step,
-	validationLoss,
-	flops,
-	seconds,
-	sample,
-	...profile ? { profile } : {}
-})
+    return {
+      runId: writer.id,
+      runDir: writer.dir,
+      status,
+      step,
+      validationLoss,
+      flops,
+      seconds,
+      sample,
+      ...(profile ? { profile } : {}),
+    }
   }
 }
 
