@@ -51,7 +51,7 @@ function emitBlock(block: Block, sites: SiteNumbers, base: number, indent: strin
     if (step.kind === 'loop') lines.push(...emitLoop(step, sites, base, indent))
     else {
       const args = step.args.map(
-        ({ storage, bytes }) => `${address(storage, base)}${bytes === 0 ? '' : ` + ${bytes}`}`,
+        ({ storage, bytes }) => `(void *)(${address(storage, base)}${bytes === 0 ? '' : ` + ${bytes}`})`,
       )
       if (step.takesScratch) args.push(step.scratch ? address(step.scratch, base) : '0')
       const call = `SITE(${sites.get(step)!}) ${step.name}(${['tid', ...args].join(', ')});`

@@ -63,6 +63,7 @@ export type Step = KernelStep | LoopStep
 
 export interface Block {
   readonly steps: readonly Step[]
+  readonly temporaries: readonly Storage[]
   readonly temporaryBytes: number
   readonly lowerBound: number
   /** For every result: true when it was computed in place of the storage offered for it. */
@@ -74,6 +75,8 @@ export interface Surroundings {
   readonly params: readonly Storage[]
   /** Place for each result. `replaces`: the parameter whose memory it may take over, if nothing reads it afterwards. */
   readonly results: readonly { readonly place: Storage; readonly replaces?: number }[]
+  /** Give every temporary memory of its own, with a gap after it. */
+  readonly apart?: boolean
 }
 
 export function lower(func: Func, library: KernelLibrary, surroundings: Surroundings): Block {
@@ -110,8 +113,14 @@ class Lowering {
     for (const kernel of this.#fusion.kernels) this.#kernel(kernel)
     const resultInPlace = this.#placeResults()
     this.#reuseInputs()
-    const plan = planMemory(this.#all)
-    return { steps: this.#steps, temporaryBytes: plan.bytes, lowerBound: plan.lowerBound, resultInPlace }
+    const plan = planMemory(this.#all, this.#surroundings)
+    return {
+      steps: this.#steps,
+      temporaries: this.#all,
+      temporaryBytes: plan.bytes,
+      lowerBound: plan.lowerBound,
+      resultInPlace,
+    }
   }
 
   #storage(node: Node): Storage {
@@ -289,7 +298,7 @@ class Lowering {
         results.push({ place })
       }
     })
-    const block = lower(body, this.#library, { params, results })
+    const block = lower(body, this.#library, { ...this.#surroundings, params, results })
     // A carry computed in place needs no second buffer; otherwise the two swap roles after every step.
     carryBuffers.forEach(({ first, other }, i) => {
       const swapped = !block.resultInPlace[i]!
