@@ -15,6 +15,16 @@ export {
   type Tensorised,
   type Values,
 } from './compile.ts'
+export {
+  chromeTrace,
+  judge,
+  memoryRate,
+  type Profile,
+  type ProfileEvent,
+  type Site,
+  type SiteProfile,
+  type Verdict,
+} from './profile.ts'
 export { philoxUniform } from './graph/philox.ts'
 export { printFunc } from './graph/print.ts'
 export {
