@@ -14,6 +14,10 @@ const benches: Readonly<Record<string, Bench>> = {
     does: 'a training step beside PyTorch [--rounds 7] [--seconds 1] [--threads N] [--only default|classic] [--compile]',
     load: () => import('./step.ts'),
   },
+  conv: {
+    does: 'convolutions, forward and backward, against the peak [--rounds 7] [--seconds 0.2] [--threads N]',
+    load: () => import('./conv.ts'),
+  },
   startup: {
     does: 'how long help and compiling the default recipe take, cold and cached [--json]',
     load: () => import('./startup.ts'),

@@ -26,6 +26,7 @@ export {
   type DType,
   type ValueType,
 } from './graph/types.ts'
+export { conv, type ConvOptions, type Padding } from './trace/conv.ts'
 export { checkpoint, grad, scan, type Tensors } from './trace/functions.ts'
 export { concat, full, iota, Tensor, uniform, where, zerosLike, type RandomKey } from './trace/tensor.ts'
 export { leaves, mapTree, type Tree } from './trace/tree.ts'

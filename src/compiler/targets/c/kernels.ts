@@ -8,17 +8,26 @@ import { InternalError } from '../../../errors.ts'
 import { describe, type Node } from '../../graph/node.ts'
 import { sizeOf, stridesOf } from '../../graph/types.ts'
 import { callOp, compositeName, optionsOf } from '../../ops/call.ts'
+import { convGeometry } from '../../ops/convolution.ts'
 import { dotAxes, freeAxes } from '../../ops/dot.ts'
 import { emitAttention, emitAttentionBackward, type AttentionSpec } from './attention.ts'
+import { emitConv, type ConvSpec } from './conv.ts'
 import { emitDot, type DotSpec } from './gemm.ts'
 import { uniqueSupport, type Support, type VectorTarget } from './prelude.ts'
 import type { KernelText } from './rows.ts'
 import { cType } from './values.ts'
-import { collapse, denseView, type View } from './view.ts'
+import { collapse, denseView, isDense, type View } from './view.ts'
 
 /** Composites with a kernel of their own on this target. */
 export const claimed = (composite: string): boolean =>
   composite === 'attention' || composite === 'attentionBackward'
+
+/** The convolutions, by which of input x, weight w and output y they compute. */
+const convResults: Readonly<Record<string, ConvSpec['result']>> = {
+  conv: 'y',
+  convInput: 'x',
+  convWeight: 'w',
+}
 
 export interface Chosen {
   readonly name: string
@@ -74,6 +83,8 @@ export class KernelLibrary {
 
   choose(node: Node, views: readonly View[]): Chosen {
     if (node.op.name === 'dot') return this.#dot(node, views)
+    const result = convResults[node.op.name]
+    if (result) return this.#conv(node, result, views)
     if (node.op === callOp && claimed(compositeName(node))) return this.#attention(node, views)
     throw new InternalError(`no kernel for ${describe(node)}`)
   }
@@ -171,6 +182,12 @@ export class KernelLibrary {
       k,
     }
     return this.#emit('dot', spec, (name) => emitDot(name, spec, this.#target), copies, views)
+  }
+
+  #conv(node: Node, result: ConvSpec['result'], views: readonly View[]): Chosen {
+    const spec: ConvSpec = { result, dtype: node.dtype as 'f32' | 'f64', geometry: convGeometry(node) }
+    const copies = new Map(views.flatMap((view, i) => (isDense(view) ? [] : [[i, view] as const])))
+    return this.#emit('conv', spec, (name) => emitConv(name, spec, this.#target), copies, views)
   }
 
   #attention(node: Node, views: readonly View[]): Chosen {

@@ -144,7 +144,7 @@ class Lowering {
     }
     const { node } = kernel
     if (node.op === scanOp) this.#loop(node)
-    else if (node.op === callOp || node.op.name === 'dot') this.#handWritten(node)
+    else if (node.op === callOp || node.op.kind === 'product') this.#handWritten(node)
     else this.#text(node.op.name, emitSingle(kernel, this.#fusion), [node])
   }
 
