@@ -5,6 +5,7 @@ export { crossEntropy } from './composites/cross-entropy.ts'
 export { gelu } from './composites/gelu.ts'
 export { muon, type MuonOptions } from './composites/muon.ts'
 export { layerNorm, rmsNorm } from './composites/norm.ts'
+export { averagePool, maxPool, resizeNearest, type PoolOptions } from './composites/pool.ts'
 export { rope } from './composites/rope.ts'
 export { silu } from './composites/silu.ts'
 export {

@@ -171,7 +171,7 @@ static void conv_correlate_${dtype}(const int tid, const conv_plan *g, const ${T
   const long whole = g->vectors * ${lanes}, taps = g->taps[0] * g->taps[1] * g->taps[2];
   const long depth = taps * g->channels, padded = ((g->panels - 1) * g->vectors + g->tailVectors) * ${lanes};
   const long place = g->groups * g->columns, blocks = conv_blocks(g);
-  const long tileStep = g->rows * g->stride[2] * g->channels, aStep = g->stride[2] * g->channels;
+  const long tileStep = g->rows * g->stride[2] * g->channels;
   conv_stretch stretches[g->taps[0] * g->taps[1] * g->stretches + 1];
   ${T} edge[g->rows * whole] __attribute__((aligned(64)));
   for (long unit = blocks * tid / THREADS; unit < blocks * (tid + 1) / THREADS; unit++) {
@@ -196,10 +196,10 @@ static void conv_correlate_${dtype}(const int tid, const conv_plan *g, const ${T
             const long rows = lastTile ? g->tailRows : g->rows;
             conv_tile_${dtype} *compute = (conv_tile_${dtype} *)g->tiles[2 * lastPanel + lastTile];
             if (columns == width) {
-              compute(stretches, end, g->depth, left, aStep, right, width, target, g->step[2] * place, 0);
+              compute(stretches, end, g->depth, left, right, target, g->step[2] * place, 0);
               continue;
             }
-            compute(stretches, end, g->depth, left, aStep, right, width, edge, width, 0);
+            compute(stretches, end, g->depth, left, right, edge, width, 0);
             for (long i = 0; i < rows; i++)
               for (long n = 0; n < columns; n++) target[i * g->step[2] * place + n] = edge[i * width + n];
           }
@@ -251,7 +251,6 @@ static void conv_gather_${dtype}(const int tid, const conv_plan *g, const conv_b
                                  const long padded, const long first, const long end, ${T} *partial) {
   (void)tid;
   const long whole = g->vectors * ${lanes}, positions = conv_span(g, 2, g->blockColumns);
-  const long aStep = g->stride[2] * g->channels;
   conv_stretch stretches[g->blockRows];
   const long columns = conv_least(end * whole, g->columns) - first * whole;
   for (long t = 0; t < g->taps[0] * g->taps[1]; t++) {
@@ -271,7 +270,7 @@ static void conv_gather_${dtype}(const int tid, const conv_plan *g, const conv_b
       for (long panel = first; panel < end; panel++)
         for (long row = 0; row < g->depth; row += g->rows) {
           const int tile = 2 * (panel == g->panels - 1) + (row + g->rows > g->depth);
-          ((conv_tile_${dtype} *)g->tiles[tile])(stretches, stop, k->columns, left + row, aStep, right + panel * whole, padded,
+          ((conv_tile_${dtype} *)g->tiles[tile])(stretches, stop, k->columns, left + row, right + panel * whole,
                                          out + row * padded + panel * whole, padded, 1);
         }
     }

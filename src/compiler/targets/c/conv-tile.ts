@@ -8,18 +8,24 @@ export interface ConvTile {
   readonly dtype: Float
   readonly rows: number
   readonly vectors: number
-  /** Along which axis the elements of `a` are neighbours; `aStep` is the distance along the other. */
+  /** Along which axis the elements of `a` are neighbours. */
   readonly contiguous: 'depth' | 'rows'
+  /** Distance of the elements of `a` along the other axis, and of the rows of `b`: constants keep addresses simple. */
+  readonly aStep: number
+  readonly bRow: number
 }
 
-export const convTileName = ({ dtype, rows, vectors, contiguous }: ConvTile): string =>
-  `conv_tile_${dtype}_${rows}x${vectors}_by_${contiguous}`
+export const convTileName = ({ dtype, rows, vectors, contiguous, aStep, bRow }: ConvTile): string =>
+  `conv_tile_${dtype}_${rows}x${vectors}_by_${contiguous}_${aStep}_${bRow}`
+
+/** Steps of the depth in one turn of the loop: a stretch is short, and its last turn is mispredicted. */
+const unrolled = 4
 
 const parameters = (dtype: Float): string => {
   const T = cTypes[dtype]
   return (
-    `const conv_stretch *s, const conv_stretch *const end, const long depth, const ${T} *a, const long aStep, ` +
-    `const ${T} *b, const long bRow, ${T} *out, const long outRow, const int accumulate`
+    `const conv_stretch *s, const conv_stretch *const end, const long depth, const ${T} *a, ` +
+    `const ${T} *b, ${T} *out, const long outRow, const int accumulate`
   )
 }
 
@@ -36,11 +42,11 @@ typedef void conv_tile_${dtype}(${parameters(dtype)});
 
 /** C text of `out[rows, vectors] (+)= sum over stretches of a[rows, depth] b[depth, vectors]`. */
 export function emitConvTile(tile: ConvTile): Support {
-  const { dtype, rows, vectors } = tile
+  const { dtype, rows, vectors, aStep, bRow } = tile
   const T = cTypes[dtype]
   const eachRow = `_Pragma("GCC unroll ${rows}") for (int i = 0; i < ${rows}; i++)`
   const eachVector = `_Pragma("GCC unroll ${vectors}") for (int j = 0; j < ${vectors}; j++)`
-  const [element, step] = tile.contiguous === 'depth' ? ['left[i * aStep]', '1'] : ['left[i]', 'aStep']
+  const [element, step] = tile.contiguous === 'depth' ? [`left[i * ${aStep}]`, 1] : ['left[i]', aStep]
   return {
     name: convTileName(tile),
     code: `
@@ -57,7 +63,7 @@ static __attribute__((noinline)) void ${convTileName(tile)}(${parameters(dtype)}
   }
   for (; s < end; s++) {
     const ${T} *left = a + s->a, *right = b + s->b;
-    for (long p = 0; p < depth; p++, left += ${step}, right += bRow) {
+    _Pragma("GCC unroll ${unrolled}") for (long p = 0; p < depth; p++, left += ${step}, right += ${bRow}) {
       v${dtype} line[${vectors}];
       ${eachVector} line[j] = *(const v${dtype}u *)(right + j * LANES_${dtype});
       ${eachRow} ${eachVector} sum[i][j] += ${element} * line[j];

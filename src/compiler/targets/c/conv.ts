@@ -20,7 +20,7 @@ import {
 } from './conv-plan.ts'
 import { convTileName, convTileType, emitConvTile, type ConvTile } from './conv-tile.ts'
 import type { EmittedKernel } from './gemm.ts'
-import { cTypes, lanesOf, type VectorTarget } from './prelude.ts'
+import { cTypes, lanesOf, type Float, type VectorTarget } from './prelude.ts'
 
 export type { ConvSpec } from './conv-plan.ts'
 
@@ -52,7 +52,7 @@ function phasesKernel(name: string, spec: ConvSpec, target: VectorTarget): Kerne
   const cuts = phases.map((phase) => cutPhase(phase, dtype, target))
   let packed = 0
   const plans = phases.map((phase, i) => {
-    const text = planText(spec, phase, cuts[i]!, 'depth', { packed })
+    const text = planText(spec, phase, cuts[i]!, tilesOf(phase, cuts[i]!, dtype, 'depth', lanes), { packed })
     packed += packedElements(phase, cuts[i]!, geometry.groups, lanes)
     return text
   })
@@ -65,7 +65,7 @@ function phasesKernel(name: string, spec: ConvSpec, target: VectorTarget): Kerne
     ],
     support: [
       convTileType(dtype),
-      ...cuts.flatMap((cut) => tilesOf(cut, dtype, 'depth').map(emitConvTile)),
+      ...cuts.flatMap((cut, i) => tilesOf(phases[i]!, cut, dtype, 'depth', lanes).map(emitConvTile)),
       ...emitCorrelate(dtype),
     ],
     scratchBytes: shared + target.threads * own,
@@ -77,6 +77,7 @@ function weightKernel(name: string, spec: ConvSpec, target: VectorTarget): Kerne
   const lanes = lanesOf(dtype, target)
   const [phase] = phasesOf(spec) as [ConvPhase]
   const cut = cutWeight(phase, geometry, dtype, target)
+  const tiles = tilesOf(phase, cut, dtype, 'rows', lanes)
   const shared = scratchOf(cut.leaves * packedElements(phase, cut, geometry.groups, lanes), dtype)
   const results = cut.blockRows * cut.blockColumns * paddedColumns(cut, lanes)
   // Results are read as whole vectors: they start on one.
@@ -84,24 +85,42 @@ function weightKernel(name: string, spec: ConvSpec, target: VectorTarget): Kerne
   const own = scratchOf(patch + results, dtype)
   return {
     code: [
-      `static const conv_plan ${name}_plan = ${planText(spec, phase, cut, 'rows', cut)};`,
+      `static const conv_plan ${name}_plan = ${planText(spec, phase, cut, tiles, cut)};`,
       `conv_weight_${dtype}(tid, &${name}_plan, a, b, out, scratch, ${shared}, ${own}, ${patch});`,
     ],
-    support: [convTileType(dtype), ...tilesOf(cut, dtype, 'rows').map(emitConvTile), ...emitWeight(dtype)],
+    support: [convTileType(dtype), ...tiles.map(emitConvTile), ...emitWeight(dtype)],
     scratchBytes: shared + target.threads * own,
   }
 }
 
-const tilesOf = (cut: ConvCut, dtype: ConvTile['dtype'], contiguous: ConvTile['contiguous']): ConvTile[] =>
-  [cut.vectors, cut.tailVectors].flatMap((vectors) =>
-    [cut.rows, cut.tailRows].map((rows) => ({ dtype, rows, vectors, contiguous })),
-  )
-
-function planText(
-  { geometry, dtype }: ConvSpec,
+function tilesOf(
   phase: ConvPhase,
   cut: ConvCut,
+  dtype: Float,
   contiguous: ConvTile['contiguous'],
+  lanes: number,
+): ConvTile[] {
+  const aStep = phase.stride[2] * phase.channels
+  // Weights lie in panels, results in whole rows.
+  const bRow = (vectors: number): number =>
+    contiguous === 'depth' ? vectors * lanes : paddedColumns(cut, lanes)
+  return [cut.vectors, cut.tailVectors].flatMap((vectors) =>
+    [cut.rows, cut.tailRows].map((rows) => ({
+      dtype,
+      rows,
+      vectors,
+      contiguous,
+      aStep,
+      bRow: bRow(vectors),
+    })),
+  )
+}
+
+function planText(
+  { geometry }: ConvSpec,
+  phase: ConvPhase,
+  cut: ConvCut,
+  tiles: readonly ConvTile[],
   more: { readonly packed?: number; readonly leaves?: number; readonly parts?: number },
 ): string {
   const values: Partial<Record<(typeof planFields)[number], number>> = {
@@ -114,11 +133,11 @@ function planText(
     depth: stretchDepth(phase),
   }
   const fields = planFields.filter((field) => values[field] !== undefined)
-  const tiles = tilesOf(cut, dtype, contiguous).map((tile) => `(const void *)${convTileName(tile)}`)
+  const pointers = tiles.map((tile) => `(const void *)${convTileName(tile)}`)
   return `{
   ${fields.map((field) => `.${field} = ${values[field]}`).join(', ')},
   ${planTriples.map((field) => `.${field} = {${phase[field].join(', ')}}`).join(', ')},
-  .tiles = {${tiles.join(', ')}}}`
+  .tiles = {${pointers.join(', ')}}}`
 }
 
 function describe({ result, geometry }: ConvSpec): string {
