@@ -7,10 +7,10 @@ import { convWeight } from './conv-weight.ts'
 import {
   checkConv,
   convAttrs,
+  convFactors,
   convFlops,
-  convLabels,
+  convReference,
   convSamples,
-  foldTerms,
   kernelOf,
   sameName,
   spaceOf,
@@ -48,12 +48,9 @@ export const convInputOp: Op = {
       convWeight(g!, y, withExtents(attrs, kernelOf(w.shape))),
     ]
   },
-  factors(node) {
-    const { x, w, y } = convLabels(node)
-    return { inputs: [y, w], results: [x], reduce: 'sum' }
-  },
+  factors: convFactors,
   flops: convFlops,
-  reference: (node, inputs) => foldTerms(node, inputs, (x, w, y) => [x, y, w]),
+  reference: convReference,
   samples: () =>
     convSamples(({ x, w, y }, attrs) => ({
       inputs: [y, w],

@@ -7,10 +7,10 @@ import { convInput } from './conv-input.ts'
 import {
   checkConv,
   convAttrs,
+  convFactors,
   convFlops,
-  convLabels,
+  convReference,
   convSamples,
-  foldTerms,
   sameName,
   spaceOf,
   withExtents,
@@ -49,12 +49,9 @@ export const convWeightOp: Op = {
       conv(x, g!, withExtents(attrs, spaceOf(y.shape))),
     ]
   },
-  factors(node) {
-    const { x, w, y } = convLabels(node)
-    return { inputs: [x, y], results: [w], reduce: 'sum' }
-  },
+  factors: convFactors,
   flops: convFlops,
-  reference: (node, inputs) => foldTerms(node, inputs, (x, w, y) => [w, x, y]),
+  reference: convReference,
   samples: () =>
     convSamples(({ x, y }, attrs, kernel) => ({
       inputs: [x, y],

@@ -10,10 +10,10 @@ import { convWeight } from './conv-weight.ts'
 import {
   checkConv,
   convAttrs,
+  convFactors,
   convFlops,
-  convLabels,
+  convReference,
   convSamples,
-  foldTerms,
   kernelOf,
   sameName,
   spaceOf,
@@ -58,12 +58,9 @@ export const convOp: Op = {
       convWeight(x, g!, withExtents(attrs, kernelOf(w.shape))),
     ]
   },
-  factors(node) {
-    const { x, w, y } = convLabels(node)
-    return { inputs: [x, w], results: [y], reduce: 'sum' }
-  },
+  factors: convFactors,
   flops: convFlops,
-  reference: (node, inputs) => foldTerms(node, inputs, (x, w, y) => [y, x, w]),
+  reference: convReference,
   samples: () => convSamples(({ x, w }, attrs) => ({ inputs: [x, w], attrs: { ...attrs } })),
 }
 

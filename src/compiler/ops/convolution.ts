@@ -10,7 +10,7 @@
  * not stored; it follows from the extents.
  */
 import type { Node } from '../graph/node.ts'
-import type { Sample, Values } from '../graph/op.ts'
+import type { Factors, Sample, Values } from '../graph/op.ts'
 import { formatType, sizeOf, typeError, valueType, type AxisName, type ValueType } from '../graph/types.ts'
 
 /** One number for each axis of space. */
@@ -46,17 +46,22 @@ export interface ConvGeometry extends ConvAttrs {
   readonly columns: number
 }
 
+/** What the operands of each op are, then its result. */
+export const convRoles = {
+  conv: ['x', 'w', 'y'],
+  convInput: ['y', 'w', 'x'],
+  convWeight: ['x', 'y', 'w'],
+} as const satisfies Record<string, readonly ('x' | 'w' | 'y')[]>
+
+export const rolesOf = (node: Node): readonly ['x' | 'w' | 'y', 'x' | 'w' | 'y', 'x' | 'w' | 'y'] =>
+  convRoles[node.op.name as keyof typeof convRoles]
+
 export function convGeometry(node: Node): ConvGeometry {
-  const attrs = convAttrs(node)
-  const [a, b] = node.inputs as [Node, Node]
-  const [x, w, y] =
-    node.op.name === 'conv'
-      ? [a.shape, b.shape, node.shape]
-      : node.op.name === 'convInput'
-        ? [node.shape, b.shape, a.shape]
-        : [a.shape, node.shape, b.shape]
+  const all = [...node.inputs, node]
+  const shape = (role: 'x' | 'w' | 'y'): readonly number[] => all[rolesOf(node).indexOf(role)]!.shape
+  const [x, w, y] = [shape('x'), shape('w'), shape('y')]
   return {
-    ...attrs,
+    ...convAttrs(node),
     batch: x[0]!,
     source: spaceOf(x),
     kernel: kernelOf(w),
@@ -119,16 +124,13 @@ export function eachTerm(geometry: ConvGeometry, visit: (x: number, w: number, y
   for (let b = 0; b < batch; b++) walk(0, b, 0, b)
 }
 
-/** The reference of one of the three: `pick` says which offset is the result's and which are the operands'. */
-export function foldTerms(
-  node: Node,
-  [a, b]: readonly Values[],
-  pick: (x: number, w: number, y: number) => readonly [result: number, a: number, b: number],
-): Values {
+/** The reference of the three: each term goes where the result's role says. */
+export function convReference(node: Node, [a, b]: readonly Values[]): Values {
   const out = new Float64Array(sizeOf(node.shape))
+  const [left, right, result] = rolesOf(node)
   eachTerm(convGeometry(node), (x, w, y) => {
-    const [at, left, right] = pick(x, w, y)
-    out[at]! += a![left]! * b![right]!
+    const at = { x, w, y }
+    out[at[result]]! += a![at[left]]! * b![at[right]]!
   })
   return out
 }
@@ -181,12 +183,14 @@ export function sameName(name: string, what: string, a: AxisName, b: AxisName): 
   throw typeError(name, `'${a}' and '${b}'`, `${what} to carry one name`, 'rename one side')
 }
 
-/** Labels of the dimension map. Space stays whole (neighbours overlap), and so do channels that are in groups. */
-export function convLabels(node: Node): Record<'x' | 'w' | 'y', (string | null)[]> {
+/** The dimension map. Space stays whole (neighbours overlap), and so do channels that are in groups. */
+export function convFactors(node: Node): Factors {
   const { groups, extents } = convAttrs(node)
   const space = extents.map(() => null)
   const [channel, column] = groups === 1 ? ['c', 'n'] : [null, null]
-  return { x: ['b', ...space, channel], w: [...space, channel, column], y: ['b', ...space, column] }
+  const labels = { x: ['b', ...space, channel], w: [...space, channel, column], y: ['b', ...space, column] }
+  const [a, b, result] = rolesOf(node)
+  return { inputs: [labels[a], labels[b]], results: [labels[result]], reduce: 'sum' }
 }
 
 type SampleOf = (

@@ -108,23 +108,23 @@ export function phasesOf({ result, geometry: given }: ConvSpec): ConvPhase[] {
   const tap = [kernel[1] * kernel[2], kernel[2], 1].map((taps) => taps * inGroup * columns)
   const ones: Triple = [1, 1, 1]
   if (result !== 'x') {
-    const weight = { weightFirst: 0, weightTap: triple(tap, 0), weightChannel: columns, weightColumn: 1 }
     return [
       {
-        ...{
-          source: x,
-          target: y,
-          count: y,
-          first: [0, 0, 0],
-          step: ones,
-          taps: kernel,
-          stride,
-          dilation,
-          low,
-        },
-        ...weight,
+        source: x,
+        target: y,
+        count: y,
+        first: [0, 0, 0],
+        step: ones,
+        taps: kernel,
+        stride,
+        dilation,
+        low,
         channels: inGroup,
         columns: outGroup,
+        weightFirst: 0,
+        weightTap: triple(tap, 0),
+        weightChannel: columns,
+        weightColumn: 1,
         weightGroup: outGroup,
       },
     ]
@@ -137,14 +137,21 @@ export function phasesOf({ result, geometry: given }: ConvSpec): ConvPhase[] {
       Math.floor(p / stride[2]) % stride[1],
       p % stride[2],
     ]
-    const along = map3((axis) => axis).map((axis) =>
-      phaseAlong(kernel[axis]!, stride[axis]!, dilation[axis]!, low[axis]!, x[axis]!, remainder[axis]!),
+    const along = ([0, 1, 2] as const).map((axis) =>
+      phaseAlong(kernel[axis], stride[axis], dilation[axis], low[axis], x[axis], remainder[axis]),
     )
     const pick = (key: keyof (typeof along)[number]): Triple => map3((axis) => along[axis]![key])
     if (product(pick('count')) === 0) continue
     phases.push({
-      ...{ source: y, target: x, count: pick('count'), first: remainder, step: stride, taps: pick('taps') },
-      ...{ stride: ones, dilation: pick('dilation'), low: pick('low') },
+      source: y,
+      target: x,
+      count: pick('count'),
+      first: remainder,
+      step: stride,
+      taps: pick('taps'),
+      stride: ones,
+      dilation: pick('dilation'),
+      low: pick('low'),
       channels: outGroup,
       columns: inGroup,
       weightFirst: along.reduce((total, { last }, axis) => total + last * tap[axis]!, 0),

@@ -8,7 +8,7 @@ import { InternalError } from '../../../errors.ts'
 import { describe, type Node } from '../../graph/node.ts'
 import { sizeOf, stridesOf } from '../../graph/types.ts'
 import { callOp, compositeName, optionsOf } from '../../ops/call.ts'
-import { convGeometry } from '../../ops/convolution.ts'
+import { convGeometry, convRoles, rolesOf } from '../../ops/convolution.ts'
 import { dotAxes, freeAxes } from '../../ops/dot.ts'
 import { emitAttention, emitAttentionBackward, type AttentionSpec } from './attention.ts'
 import { emitConv, type ConvSpec } from './conv.ts'
@@ -21,13 +21,6 @@ import { collapse, denseView, isDense, type View } from './view.ts'
 /** Composites with a kernel of their own on this target. */
 export const claimed = (composite: string): boolean =>
   composite === 'attention' || composite === 'attentionBackward'
-
-/** The convolutions, by which of input x, weight w and output y they compute. */
-const convResults: Readonly<Record<string, ConvSpec['result']>> = {
-  conv: 'y',
-  convInput: 'x',
-  convWeight: 'w',
-}
 
 export interface Chosen {
   readonly name: string
@@ -83,8 +76,7 @@ export class KernelLibrary {
 
   choose(node: Node, views: readonly View[]): Chosen {
     if (node.op.name === 'dot') return this.#dot(node, views)
-    const result = convResults[node.op.name]
-    if (result) return this.#conv(node, result, views)
+    if (node.op.name in convRoles) return this.#conv(node, views)
     if (node.op === callOp && claimed(compositeName(node))) return this.#attention(node, views)
     throw new InternalError(`no kernel for ${describe(node)}`)
   }
@@ -184,7 +176,8 @@ export class KernelLibrary {
     return this.#emit('dot', spec, (name) => emitDot(name, spec, this.#target), copies, views)
   }
 
-  #conv(node: Node, result: ConvSpec['result'], views: readonly View[]): Chosen {
+  #conv(node: Node, views: readonly View[]): Chosen {
+    const result = rolesOf(node)[2]
     const spec: ConvSpec = { result, dtype: node.dtype as 'f32' | 'f64', geometry: convGeometry(node) }
     const copies = new Map(views.flatMap((view, i) => (isDense(view) ? [] : [[i, view] as const])))
     return this.#emit('conv', spec, (name) => emitConv(name, spec, this.#target), copies, views)
