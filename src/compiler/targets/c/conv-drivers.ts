@@ -19,6 +19,7 @@ export const planFields = [
   'vectors',
   'tailVectors',
   'panels',
+  'blockPlanes',
   'blockRows',
   'blockColumns',
   'stretches',
@@ -51,22 +52,24 @@ typedef struct {
   const void *tiles[4]; /* whole panels then the last; in each, whole rows then the last */
 } conv_plan;
 
-/* A block of result positions: plane d, rows [h, h + rows), columns [w, w + columns). */
-typedef struct { long batch, d, h, w, rows, columns; } conv_block;
+/* A block of result positions: of each plane, rows [h, h + rows) and columns [w, w + columns). */
+typedef struct { long plane, planes, h, w, rows, columns; } conv_block;
 
 INLINE long conv_least(const long a, const long b) { return a < b ? a : b; }
 INLINE long conv_most(const long a, const long b) { return a > b ? a : b; }
 
+INLINE long conv_parts(const long whole, const long part) { return (whole + part - 1) / part; }
+
 static long conv_blocks(const conv_plan *g) {
-  return g->batch * g->count[0] * ((g->count[1] + g->blockRows - 1) / g->blockRows) *
-         ((g->count[2] + g->blockColumns - 1) / g->blockColumns);
+  return conv_parts(g->batch * g->count[0], g->blockPlanes) * conv_parts(g->count[1], g->blockRows) *
+         conv_parts(g->count[2], g->blockColumns);
 }
 static conv_block conv_block_at(const conv_plan *g, const long unit) {
-  const long across = (g->count[2] + g->blockColumns - 1) / g->blockColumns;
-  const long down = (g->count[1] + g->blockRows - 1) / g->blockRows;
-  const long h = unit / across % down * g->blockRows, w = unit % across * g->blockColumns, plane = unit / across / down;
-  return (conv_block){plane / g->count[0], plane % g->count[0], h, w, conv_least(g->blockRows, g->count[1] - h),
-                      conv_least(g->blockColumns, g->count[2] - w)};
+  const long across = conv_parts(g->count[2], g->blockColumns), down = conv_parts(g->count[1], g->blockRows);
+  const long plane = unit / across / down * g->blockPlanes, h = unit / across % down * g->blockRows;
+  const long w = unit % across * g->blockColumns;
+  return (conv_block){plane, conv_least(g->blockPlanes, g->batch * g->count[0] - plane), h, w,
+                      conv_least(g->blockRows, g->count[1] - h), conv_least(g->blockColumns, g->count[2] - w)};
 }
 
 /* Rows and positions of the patch of a whole block. */
@@ -94,20 +97,21 @@ function patches(dtype: Float): Support {
   return {
     name: `conv_patch_${dtype}`,
     code: `
-/* Copies what a block sees of one group of channels. Rows outside the source are left out: no stretch refers to them. */
-static void conv_patch_${dtype}(const conv_plan *g, const conv_block *k, const ${T} *in, ${T} *patch) {
+/* Copies what a plane of a block sees of one group of channels. Rows outside the source are left out: no stretch refers to
+ * them. */
+static void conv_patch_${dtype}(const conv_plan *g, const conv_block *k, const long plane, const ${T} *in, ${T} *patch) {
+  const long d = plane % g->count[0], first = plane / g->count[0] * g->source[0] + d * g->stride[0] - g->low[0];
   const long rows = conv_span(g, 1, k->rows), positions = conv_span(g, 2, g->blockColumns), channels = g->channels;
   const long place = g->groups * channels; /* elements between positions of the source */
   const long left = k->w * g->stride[2] - g->low[2], used = conv_span(g, 2, k->columns);
   const long from = conv_least(conv_most(0, -left), used), to = conv_most(from, conv_least(used, g->source[2] - left));
   for (long j = 0; j < g->taps[0]; j++) {
-    if (!conv_inside(g, 0, k->d, j)) continue;
-    const long plane = k->batch * g->source[0] + k->d * g->stride[0] + j * g->dilation[0] - g->low[0];
+    if (!conv_inside(g, 0, d, j)) continue;
     for (long r = 0; r < rows; r++) {
       const long h = k->h * g->stride[1] - g->low[1] + r;
       if (h < 0 || h >= g->source[1]) continue;
       ${T} *to_row = patch + (j * conv_span(g, 1, g->blockRows) + r) * positions * channels;
-      const ${T} *from_row = in + ((plane * g->source[1] + h) * g->source[2] + left) * place;
+      const ${T} *from_row = in + (((first + j * g->dilation[0]) * g->source[1] + h) * g->source[2] + left) * place;
       for (long i = 0; i < from * channels; i++) to_row[i] = 0;
       if (place == channels)
         memcpy(to_row + from * channels, from_row + from * channels, (size_t)((to - from) * channels) * sizeof *to_row);
@@ -125,7 +129,7 @@ static conv_stretch *conv_row_${dtype}(const conv_plan *g, const conv_block *k, 
   const long positions = conv_span(g, 2, g->blockColumns);
   for (long j = 0; j < g->taps[0]; j++)
     for (long i = 0; i < g->taps[1]; i++) {
-      if (!conv_inside(g, 0, k->d, j) || !conv_inside(g, 1, k->h + r, i)) continue;
+      if (!conv_inside(g, 0, k->plane % g->count[0], j) || !conv_inside(g, 1, k->h + r, i)) continue;
       const long row = j * conv_span(g, 1, g->blockRows) + r * g->stride[1] + i * g->dilation[1];
       for (long n = 0; n < g->stretches; n++)
         *s++ = (conv_stretch){(row * positions + n * g->dilation[2]) * g->channels,
@@ -177,7 +181,7 @@ static void conv_correlate_${dtype}(const int tid, const conv_plan *g, const ${T
   for (long unit = blocks * tid / THREADS; unit < blocks * (tid + 1) / THREADS; unit++) {
     const conv_block k = conv_block_at(g, unit);
     for (long group = 0; group < g->groups; group++) {
-      conv_patch_${dtype}(g, &k, in + group * g->channels, patch);
+      conv_patch_${dtype}(g, &k, k.plane, in + group * g->channels, patch);
       for (long panel = 0; panel < g->panels; panel++) {
         const int lastPanel = panel == g->panels - 1;
         const long width = (lastPanel ? g->tailVectors : g->vectors) * ${lanes};
@@ -186,9 +190,9 @@ static void conv_correlate_${dtype}(const int tid, const conv_plan *g, const ${T
         for (long r = 0; r < k.rows; r++) {
           const conv_stretch *end = conv_row_${dtype}(g, &k, r, g->depth * width, stretches);
           COUNT(2 * (end - stretches) / conv_most(1, g->stretches) * conv_pairs(g, &k) * g->channels * columns);
-          const long d = g->first[0] + k.d * g->step[0], h = g->first[1] + (k.h + r) * g->step[1];
+          const long d = g->first[0] + k.plane % g->count[0] * g->step[0], h = g->first[1] + (k.h + r) * g->step[1];
           const long w = g->first[2] + k.w * g->step[2];
-          ${T} *target = out + (((k.batch * g->target[0] + d) * g->target[1] + h) * g->target[2] + w) * place +
+          ${T} *target = out + (((k.plane / g->count[0] * g->target[0] + d) * g->target[1] + h) * g->target[2] + w) * place +
                       group * g->columns + panel * whole;
           const ${T} *left = patch;
           for (long q = 0; q < k.columns; q += g->rows, left += tileStep, target += g->rows * g->step[2] * place) {
@@ -232,14 +236,14 @@ export function emitWeight(dtype: Float): Support[] {
     {
       name: `conv_weight_${dtype}`,
       code: `
-/* The gradient of a block's results for panels [first, end) of a group: [rows, columns] rows of whole vectors. */
-static void conv_results_${dtype}(const conv_plan *g, const conv_block *k, const ${T} *in, const long first, const long end,
-                                  const long padded, ${T} *out) {
+/* The gradient of the results in a plane of a block for panels [first, end) of a group: [rows, columns] rows of whole vectors. */
+static void conv_results_${dtype}(const conv_plan *g, const conv_block *k, const long plane, const ${T} *in,
+                                  const long first, const long end, const long padded, ${T} *out) {
   const long place = g->groups * g->columns, from = first * g->vectors * ${lanes};
   const long to = end == g->panels ? padded : end * g->vectors * ${lanes}, stop = conv_least(to, g->columns);
   for (long r = 0; r < k->rows; r++)
     for (long q = 0; q < k->columns; q++) {
-      const long at = ((k->batch * g->count[0] + k->d) * g->count[1] + k->h + r) * g->count[2] + k->w + q;
+      const long at = (plane * g->count[1] + k->h + r) * g->count[2] + k->w + q;
       ${T} *row = out + (r * g->blockColumns + q) * padded;
       for (long n = from; n < stop; n++) row[n] = in[at * place + n];
       for (long n = stop; n < to; n++) row[n] = 0;
@@ -248,19 +252,21 @@ static void conv_results_${dtype}(const conv_plan *g, const conv_block *k, const
 
 /* Adds to the partial gradient [taps, channels, padded columns] what a block gives to panels [first, end) of a group. */
 static void conv_gather_${dtype}(const int tid, const conv_plan *g, const conv_block *k, const ${T} *patch, const ${T} *right,
-                                 const long padded, const long first, const long end, ${T} *partial) {
+                                 const long padded, const long first, const long end, const long patchElements,
+                                 ${T} *partial) {
   (void)tid;
   const long whole = g->vectors * ${lanes}, positions = conv_span(g, 2, g->blockColumns);
-  conv_stretch stretches[g->blockRows];
+  conv_stretch stretches[g->blockPlanes * g->blockRows];
   const long columns = conv_least(end * whole, g->columns) - first * whole;
   for (long t = 0; t < g->taps[0] * g->taps[1]; t++) {
     const long j = t / g->taps[1], i = t % g->taps[1];
-    if (!conv_inside(g, 0, k->d, j)) continue;
     conv_stretch *stop = stretches;
-    for (long r = 0; r < k->rows; r++)
-      if (conv_inside(g, 1, k->h + r, i)) {
+    for (long p = 0; p < k->planes; p++)
+      for (long r = 0; r < k->rows; r++) {
+        if (!conv_inside(g, 0, (k->plane + p) % g->count[0], j) || !conv_inside(g, 1, k->h + r, i)) continue;
         const long row = j * conv_span(g, 1, g->blockRows) + r * g->stride[1] + i * g->dilation[1];
-        *stop++ = (conv_stretch){row * positions * g->channels, r * g->blockColumns * padded};
+        *stop++ = (conv_stretch){p * patchElements + row * positions * g->channels,
+                                 (p * g->blockRows + r) * g->blockColumns * padded};
       }
     COUNT(2 * (stop - stretches) * conv_pairs(g, k) * g->channels * columns);
     if (stop == stretches) continue;
@@ -283,7 +289,7 @@ static void conv_weight_${dtype}(const int tid, const conv_plan *g, const ${T} *
   const long rows = g->taps[0] * g->taps[1] * g->taps[2] * g->channels, blocks = conv_blocks(g);
   const long items = g->leaves * g->parts, leafSize = g->groups * rows * padded;
   ${T} *partial = scratch, *patch = (${T} *)((char *)scratch + sharedBytes + tid * privateBytes);
-  ${T} *results = patch + patchElements;
+  ${T} *results = patch + g->blockPlanes * patchElements;
   for (long item = items * tid / THREADS; item < items * (tid + 1) / THREADS; item++) {
     const long leaf = item / g->parts, part = item % g->parts;
     const long first = g->panels * part / g->parts, end = g->panels * (part + 1) / g->parts;
@@ -294,9 +300,12 @@ static void conv_weight_${dtype}(const int tid, const conv_plan *g, const ${T} *
     for (long unit = blocks * leaf / g->leaves; unit < blocks * (leaf + 1) / g->leaves; unit++) {
       const conv_block k = conv_block_at(g, unit);
       for (long group = 0; group < g->groups; group++) {
-        conv_patch_${dtype}(g, &k, in + group * g->channels, patch);
-        conv_results_${dtype}(g, &k, dy + group * g->columns, first, end, padded, results);
-        conv_gather_${dtype}(tid, g, &k, patch, results, padded, first, end, sum + group * rows * padded);
+        for (long p = 0; p < k.planes; p++) {
+          conv_patch_${dtype}(g, &k, k.plane + p, in + group * g->channels, patch + p * patchElements);
+          conv_results_${dtype}(g, &k, k.plane + p, dy + group * g->columns, first, end, padded,
+                                results + p * g->blockRows * g->blockColumns * padded);
+        }
+        conv_gather_${dtype}(tid, g, &k, patch, results, padded, first, end, patchElements, sum + group * rows * padded);
       }
     }
   }

@@ -52,16 +52,21 @@ export interface ConvCut {
   readonly vectors: number
   readonly tailVectors: number
   readonly panels: number
-  /** Positions of a block along the last two axes. */
+  /** Planes (of all batches), and positions along the last two axes, of a block. */
+  readonly blockPlanes: number
   readonly blockRows: number
   readonly blockColumns: number
-  /** Elements of the patch of a block. */
+  /** Elements of the patch of one plane of a block. */
   readonly patch: number
 }
 
 /** Bytes of a patch: it stays in the second-level cache beside a panel of weights. */
 const patchBytes = 192 * 1024
 const mostBlockRows = 8
+
+/** Positions of a block that pay for loading and storing a weight's gradient, and bytes of all its patches. */
+const enoughPositions = 512
+const patchesBytes = 512 * 1024
 
 /** Bytes of all partial weight gradients together. */
 const leafBytes = 4 << 20
@@ -235,7 +240,7 @@ function chooseBlock(
   phase: ConvPhase,
   unit: number,
   dtype: Float,
-): Pick<ConvCut, 'blockRows' | 'blockColumns' | 'patch'> {
+): Pick<ConvCut, 'blockPlanes' | 'blockRows' | 'blockColumns' | 'patch'> {
   const span = (axis: 1 | 2, positions: number): number =>
     (positions - 1) * phase.stride[axis] + Math.max(0, phase.taps[axis] - 1) * phase.dilation[axis] + 1
   const elements = (rows: number, columns: number): number =>
@@ -249,7 +254,7 @@ function chooseBlock(
   while (blockRows < Math.min(mostBlockRows, phase.count[1]) && fits(blockRows + 1, blockColumns)) blockRows++
   // Blocks of one size.
   blockRows = Math.ceil(phase.count[1] / Math.ceil(phase.count[1] / blockRows))
-  return { blockRows, blockColumns, patch: elements(blockRows, blockColumns) }
+  return { blockPlanes: 1, blockRows, blockColumns, patch: elements(blockRows, blockColumns) }
 }
 
 export function cutPhase(phase: ConvPhase, dtype: Float, target: VectorTarget): ConvCut {
@@ -278,10 +283,15 @@ export function cutWeight(
   target: VectorTarget,
 ): WeightCut {
   const tile = chooseTile(stretchDepth(phase), phase.columns, dtype, target)
-  const block = chooseBlock(phase, 1, dtype)
+  const single = chooseBlock(phase, 1, dtype)
+  const planes = Math.min(
+    batch * phase.count[0],
+    Math.ceil(enoughPositions / (single.blockRows * single.blockColumns)),
+    Math.floor(patchesBytes / (single.patch * floatBytes[dtype])),
+  )
+  const block = { ...single, blockPlanes: Math.max(1, planes) }
   const blocks =
-    batch *
-    phase.count[0] *
+    Math.ceil((batch * phase.count[0]) / block.blockPlanes) *
     Math.ceil(phase.count[1] / block.blockRows) *
     Math.ceil(phase.count[2] / block.blockColumns)
   const bytes =

@@ -79,10 +79,10 @@ function weightKernel(name: string, spec: ConvSpec, target: VectorTarget): Kerne
   const cut = cutWeight(phase, geometry, dtype, target)
   const tiles = tilesOf(phase, cut, dtype, 'rows', lanes)
   const shared = scratchOf(cut.leaves * packedElements(phase, cut, geometry.groups, lanes), dtype)
-  const results = cut.blockRows * cut.blockColumns * paddedColumns(cut, lanes)
+  const results = cut.blockPlanes * cut.blockRows * cut.blockColumns * paddedColumns(cut, lanes)
   // Results are read as whole vectors: they start on one.
   const patch = Math.ceil(cut.patch / lanes) * lanes
-  const own = scratchOf(patch + results, dtype)
+  const own = scratchOf(cut.blockPlanes * patch + results, dtype)
   return {
     code: [
       `static const conv_plan ${name}_plan = ${planText(spec, phase, cut, tiles, cut)};`,
