@@ -25,6 +25,7 @@ export const planFields = [
   'stretches',
   'depth',
   'packed',
+  'patch',
   'leaves',
   'parts',
 ] as const
@@ -123,13 +124,13 @@ static void conv_patch_${dtype}(const conv_plan *g, const conv_block *k, const l
   }
 }
 
-/* Stretches of taps inside the source for row r of a block; b counts them off in the order of the weights. */
-static conv_stretch *conv_row_${dtype}(const conv_plan *g, const conv_block *k, const long r, const long bStep,
-                                       conv_stretch *s) {
+/* Stretches of taps inside the source for row r of a plane; b counts them off in the order of the weights. */
+static conv_stretch *conv_row_${dtype}(const conv_plan *g, const conv_block *k, const long plane, const long r,
+                                       const long bStep, conv_stretch *s) {
   const long positions = conv_span(g, 2, g->blockColumns);
   for (long j = 0; j < g->taps[0]; j++)
     for (long i = 0; i < g->taps[1]; i++) {
-      if (!conv_inside(g, 0, k->plane % g->count[0], j) || !conv_inside(g, 1, k->h + r, i)) continue;
+      if (!conv_inside(g, 0, plane % g->count[0], j) || !conv_inside(g, 1, k->h + r, i)) continue;
       const long row = j * conv_span(g, 1, g->blockRows) + r * g->stride[1] + i * g->dilation[1];
       for (long n = 0; n < g->stretches; n++)
         *s++ = (conv_stretch){(row * positions + n * g->dilation[2]) * g->channels,
@@ -171,43 +172,50 @@ static void conv_pack_${dtype}(const int tid, const conv_plan *g, const ${T} *w,
   }
 }
 
-static void conv_correlate_${dtype}(const int tid, const conv_plan *g, const ${T} *in, const ${T} *packed, ${T} *out, ${T} *patch) {
-  const long whole = g->vectors * ${lanes}, taps = g->taps[0] * g->taps[1] * g->taps[2];
-  const long depth = taps * g->channels, padded = ((g->panels - 1) * g->vectors + g->tailVectors) * ${lanes};
-  const long place = g->groups * g->columns, blocks = conv_blocks(g);
-  const long tileStep = g->rows * g->stride[2] * g->channels;
+/* Results of one panel of columns in row h + r of a plane of a block. */
+static void conv_line_${dtype}(const int tid, const conv_plan *g, const conv_block *k, const long plane, const long r,
+                               const long panel, const ${T} *patch, const ${T} *right, ${T} *out) {
+  (void)tid;
+  const long whole = g->vectors * ${lanes}, place = g->groups * g->columns, outRow = g->step[2] * place;
+  const int lastPanel = panel == g->panels - 1;
+  const long width = (lastPanel ? g->tailVectors : g->vectors) * ${lanes};
+  const long columns = conv_least(width, g->columns - panel * whole);
   conv_stretch stretches[g->taps[0] * g->taps[1] * g->stretches + 1];
   ${T} edge[g->rows * whole] __attribute__((aligned(64)));
+  const conv_stretch *end = conv_row_${dtype}(g, k, plane, r, g->depth * width, stretches);
+  COUNT(2 * (end - stretches) / conv_most(1, g->stretches) * conv_pairs(g, k) * g->channels * columns);
+  const long d = g->first[0] + plane % g->count[0] * g->step[0], h = g->first[1] + (k->h + r) * g->step[1];
+  const long w = g->first[2] + k->w * g->step[2], batch = plane / g->count[0];
+  ${T} *target = out + (((batch * g->target[0] + d) * g->target[1] + h) * g->target[2] + w) * place + panel * whole;
+  for (long q = 0; q < k->columns; q += g->rows, target += g->rows * outRow) {
+    const int lastTile = k->w + q + g->rows > g->count[2];
+    const long rows = lastTile ? g->tailRows : g->rows;
+    conv_tile_${dtype} *compute = (conv_tile_${dtype} *)g->tiles[2 * lastPanel + lastTile];
+    const ${T} *left = patch + q * g->stride[2] * g->channels;
+    if (columns == width) {
+      compute(stretches, end, g->depth, left, right, target, outRow, 0);
+      continue;
+    }
+    compute(stretches, end, g->depth, left, right, edge, width, 0);
+    for (long i = 0; i < rows; i++)
+      for (long n = 0; n < columns; n++) target[i * outRow + n] = edge[i * width + n];
+  }
+}
+
+static void conv_correlate_${dtype}(const int tid, const conv_plan *g, const ${T} *in, const ${T} *packed, ${T} *out,
+                                    ${T} *patch) {
+  const long depth = g->taps[0] * g->taps[1] * g->taps[2] * g->channels, blocks = conv_blocks(g);
+  const long padded = ((g->panels - 1) * g->vectors + g->tailVectors) * ${lanes};
   for (long unit = blocks * tid / THREADS; unit < blocks * (tid + 1) / THREADS; unit++) {
     const conv_block k = conv_block_at(g, unit);
     for (long group = 0; group < g->groups; group++) {
-      conv_patch_${dtype}(g, &k, k.plane, in + group * g->channels, patch);
+      for (long p = 0; p < k.planes; p++)
+        conv_patch_${dtype}(g, &k, k.plane + p, in + group * g->channels, patch + p * g->patch);
       for (long panel = 0; panel < g->panels; panel++) {
-        const int lastPanel = panel == g->panels - 1;
-        const long width = (lastPanel ? g->tailVectors : g->vectors) * ${lanes};
-        const long columns = conv_least(width, g->columns - panel * whole);
-        const ${T} *right = packed + group * depth * padded + panel * whole * depth;
-        for (long r = 0; r < k.rows; r++) {
-          const conv_stretch *end = conv_row_${dtype}(g, &k, r, g->depth * width, stretches);
-          COUNT(2 * (end - stretches) / conv_most(1, g->stretches) * conv_pairs(g, &k) * g->channels * columns);
-          const long d = g->first[0] + k.plane % g->count[0] * g->step[0], h = g->first[1] + (k.h + r) * g->step[1];
-          const long w = g->first[2] + k.w * g->step[2];
-          ${T} *target = out + (((k.plane / g->count[0] * g->target[0] + d) * g->target[1] + h) * g->target[2] + w) * place +
-                      group * g->columns + panel * whole;
-          const ${T} *left = patch;
-          for (long q = 0; q < k.columns; q += g->rows, left += tileStep, target += g->rows * g->step[2] * place) {
-            const int lastTile = k.w + q + g->rows > g->count[2];
-            const long rows = lastTile ? g->tailRows : g->rows;
-            conv_tile_${dtype} *compute = (conv_tile_${dtype} *)g->tiles[2 * lastPanel + lastTile];
-            if (columns == width) {
-              compute(stretches, end, g->depth, left, right, target, g->step[2] * place, 0);
-              continue;
-            }
-            compute(stretches, end, g->depth, left, right, edge, width, 0);
-            for (long i = 0; i < rows; i++)
-              for (long n = 0; n < columns; n++) target[i * g->step[2] * place + n] = edge[i * width + n];
-          }
-        }
+        const ${T} *right = packed + group * depth * padded + panel * g->vectors * ${lanes} * depth;
+        for (long p = 0; p < k.planes; p++)
+          for (long r = 0; r < k.rows; r++)
+            conv_line_${dtype}(tid, g, &k, k.plane + p, r, panel, patch + p * g->patch, right, out + group * g->columns);
       }
     }
   }
@@ -252,8 +260,7 @@ static void conv_results_${dtype}(const conv_plan *g, const conv_block *k, const
 
 /* Adds to the partial gradient [taps, channels, padded columns] what a block gives to panels [first, end) of a group. */
 static void conv_gather_${dtype}(const int tid, const conv_plan *g, const conv_block *k, const ${T} *patch, const ${T} *right,
-                                 const long padded, const long first, const long end, const long patchElements,
-                                 ${T} *partial) {
+                                 const long padded, const long first, const long end, ${T} *partial) {
   (void)tid;
   const long whole = g->vectors * ${lanes}, positions = conv_span(g, 2, g->blockColumns);
   conv_stretch stretches[g->blockPlanes * g->blockRows];
@@ -265,7 +272,7 @@ static void conv_gather_${dtype}(const int tid, const conv_plan *g, const conv_b
       for (long r = 0; r < k->rows; r++) {
         if (!conv_inside(g, 0, (k->plane + p) % g->count[0], j) || !conv_inside(g, 1, k->h + r, i)) continue;
         const long row = j * conv_span(g, 1, g->blockRows) + r * g->stride[1] + i * g->dilation[1];
-        *stop++ = (conv_stretch){p * patchElements + row * positions * g->channels,
+        *stop++ = (conv_stretch){p * g->patch + row * positions * g->channels,
                                  (p * g->blockRows + r) * g->blockColumns * padded};
       }
     COUNT(2 * (stop - stretches) * conv_pairs(g, k) * g->channels * columns);
@@ -284,12 +291,12 @@ static void conv_gather_${dtype}(const int tid, const conv_plan *g, const conv_b
 }
 
 static void conv_weight_${dtype}(const int tid, const conv_plan *g, const ${T} *in, const ${T} *dy, ${T} *dw, void *scratch,
-                                 const long sharedBytes, const long privateBytes, const long patchElements) {
+                                 const long sharedBytes, const long privateBytes) {
   const long whole = g->vectors * ${lanes}, padded = ((g->panels - 1) * g->vectors + g->tailVectors) * ${lanes};
   const long rows = g->taps[0] * g->taps[1] * g->taps[2] * g->channels, blocks = conv_blocks(g);
   const long items = g->leaves * g->parts, leafSize = g->groups * rows * padded;
   ${T} *partial = scratch, *patch = (${T} *)((char *)scratch + sharedBytes + tid * privateBytes);
-  ${T} *results = patch + g->blockPlanes * patchElements;
+  ${T} *results = patch + g->blockPlanes * g->patch;
   for (long item = items * tid / THREADS; item < items * (tid + 1) / THREADS; item++) {
     const long leaf = item / g->parts, part = item % g->parts;
     const long first = g->panels * part / g->parts, end = g->panels * (part + 1) / g->parts;
@@ -301,11 +308,11 @@ static void conv_weight_${dtype}(const int tid, const conv_plan *g, const ${T} *
       const conv_block k = conv_block_at(g, unit);
       for (long group = 0; group < g->groups; group++) {
         for (long p = 0; p < k.planes; p++) {
-          conv_patch_${dtype}(g, &k, k.plane + p, in + group * g->channels, patch + p * patchElements);
+          conv_patch_${dtype}(g, &k, k.plane + p, in + group * g->channels, patch + p * g->patch);
           conv_results_${dtype}(g, &k, k.plane + p, dy + group * g->columns, first, end, padded,
                                 results + p * g->blockRows * g->blockColumns * padded);
         }
-        conv_gather_${dtype}(tid, g, &k, patch, results, padded, first, end, patchElements, sum + group * rows * padded);
+        conv_gather_${dtype}(tid, g, &k, patch, results, padded, first, end, sum + group * rows * padded);
       }
     }
   }

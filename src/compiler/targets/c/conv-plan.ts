@@ -64,7 +64,10 @@ export interface ConvCut {
 const patchBytes = 192 * 1024
 const mostBlockRows = 8
 
-/** Positions of a block that pay for loading and storing a weight's gradient, and bytes of all its patches. */
+/**
+ * Positions of a block that pay for reading the weights, or for loading and storing their gradient: small planes are
+ * taken several at a time. And bytes of all their patches.
+ */
 const enoughPositions = 512
 const patchesBytes = 512 * 1024
 
@@ -240,7 +243,7 @@ function chooseBlock(
   phase: ConvPhase,
   unit: number,
   dtype: Float,
-): Pick<ConvCut, 'blockPlanes' | 'blockRows' | 'blockColumns' | 'patch'> {
+): Pick<ConvCut, 'blockRows' | 'blockColumns' | 'patch'> {
   const span = (axis: 1 | 2, positions: number): number =>
     (positions - 1) * phase.stride[axis] + Math.max(0, phase.taps[axis] - 1) * phase.dilation[axis] + 1
   const elements = (rows: number, columns: number): number =>
@@ -254,16 +257,40 @@ function chooseBlock(
   while (blockRows < Math.min(mostBlockRows, phase.count[1]) && fits(blockRows + 1, blockColumns)) blockRows++
   // Blocks of one size.
   blockRows = Math.ceil(phase.count[1] / Math.ceil(phase.count[1] / blockRows))
-  return { blockPlanes: 1, blockRows, blockColumns, patch: elements(blockRows, blockColumns) }
+  // Patches, and what lies behind them, start at whole vectors.
+  return { blockRows, blockColumns, patch: roundUp(elements(blockRows, blockColumns), 16) }
 }
 
-export function cutPhase(phase: ConvPhase, dtype: Float, target: VectorTarget): ConvCut {
+export function cutPhase(phase: ConvPhase, batch: number, dtype: Float, target: VectorTarget): ConvCut {
   const tile = chooseTile(phase.count[2], phase.columns, dtype, target)
-  return { ...tile, ...chooseBlock(phase, tile.rows, dtype) }
+  const block = chooseBlock(phase, tile.rows, dtype)
+  const planes = batch * phase.count[0]
+  const perPlane = blocksOf(1, phase, block)
+  // The busiest thread must not get more than with single planes.
+  const share = (at: number): number => at * Math.ceil((Math.ceil(planes / at) * perPlane) / target.threads)
+  let blockPlanes = mostPlanes(planes, block, dtype)
+  while (blockPlanes > 1 && share(blockPlanes) > share(1)) blockPlanes--
+  return { ...tile, ...block, blockPlanes }
 }
+
+type Block = ReturnType<typeof chooseBlock>
+
+const mostPlanes = (planes: number, { blockRows, blockColumns, patch }: Block, dtype: Float): number =>
+  Math.max(
+    1,
+    Math.min(
+      planes,
+      Math.ceil(enoughPositions / (blockRows * blockColumns)),
+      Math.floor(patchesBytes / (patch * floatBytes[dtype])),
+    ),
+  )
+
+/** Blocks in a number of (groups of) planes. */
+const blocksOf = (planes: number, { count }: ConvPhase, { blockRows, blockColumns }: Block): number =>
+  planes * Math.ceil(count[1] / blockRows) * Math.ceil(count[2] / blockColumns)
 
 /** Elements of the packed weights of a phase. */
-export const packedElements = (phase: ConvPhase, cut: ConvCut, groups: number, lanes: number): number =>
+export const packedElements = (phase: ConvPhase, cut: Shape, groups: number, lanes: number): number =>
   groups * product(phase.taps) * phase.channels * paddedColumns(cut, lanes)
 
 export const paddedColumns = ({ panels, vectors, tailVectors }: Shape, lanes: number): number =>
@@ -283,22 +310,14 @@ export function cutWeight(
   target: VectorTarget,
 ): WeightCut {
   const tile = chooseTile(stretchDepth(phase), phase.columns, dtype, target)
-  const single = chooseBlock(phase, 1, dtype)
-  const planes = Math.min(
-    batch * phase.count[0],
-    Math.ceil(enoughPositions / (single.blockRows * single.blockColumns)),
-    Math.floor(patchesBytes / (single.patch * floatBytes[dtype])),
-  )
-  const block = { ...single, blockPlanes: Math.max(1, planes) }
-  const blocks =
-    Math.ceil((batch * phase.count[0]) / block.blockPlanes) *
-    Math.ceil(phase.count[1] / block.blockRows) *
-    Math.ceil(phase.count[2] / block.blockColumns)
-  const bytes =
-    packedElements(phase, { ...tile, ...block }, groups, lanesOf(dtype, target)) * floatBytes[dtype]
+  const block = chooseBlock(phase, 1, dtype)
+  const planes = batch * phase.count[0]
+  const blockPlanes = mostPlanes(planes, block, dtype)
+  const blocks = blocksOf(Math.ceil(planes / blockPlanes), phase, block)
+  const bytes = packedElements(phase, tile, groups, lanesOf(dtype, target)) * floatBytes[dtype]
   const leaves = Math.max(1, Math.min(mostLeaves, blocks, Math.floor(leafBytes / bytes)))
   const parts = Math.min(tile.panels, Math.ceil(target.threads / leaves))
-  return { ...tile, ...block, leaves, parts }
+  return { ...tile, ...block, blockPlanes, leaves, parts }
 }
 
 export const scratchOf = (elements: number, dtype: Float): number => roundUp(elements * floatBytes[dtype], 64)

@@ -49,7 +49,7 @@ function phasesKernel(name: string, spec: ConvSpec, target: VectorTarget): Kerne
   const { dtype, geometry } = spec
   const lanes = lanesOf(dtype, target)
   const phases = phasesOf(spec)
-  const cuts = phases.map((phase) => cutPhase(phase, dtype, target))
+  const cuts = phases.map((phase) => cutPhase(phase, geometry.batch, dtype, target))
   let packed = 0
   const plans = phases.map((phase, i) => {
     const text = planText(spec, phase, cuts[i]!, tilesOf(phase, cuts[i]!, dtype, 'depth', lanes), { packed })
@@ -57,7 +57,7 @@ function phasesKernel(name: string, spec: ConvSpec, target: VectorTarget): Kerne
     return text
   })
   const shared = scratchOf(packed, dtype)
-  const own = scratchOf(Math.max(...cuts.map(({ patch }) => patch)), dtype)
+  const own = scratchOf(Math.max(...cuts.map(({ blockPlanes, patch }) => blockPlanes * patch)), dtype)
   return {
     code: [
       `static const conv_plan ${name}_phases[] = {${plans.join(', ')}};`,
@@ -80,13 +80,11 @@ function weightKernel(name: string, spec: ConvSpec, target: VectorTarget): Kerne
   const tiles = tilesOf(phase, cut, dtype, 'rows', lanes)
   const shared = scratchOf(cut.leaves * packedElements(phase, cut, geometry.groups, lanes), dtype)
   const results = cut.blockPlanes * cut.blockRows * cut.blockColumns * paddedColumns(cut, lanes)
-  // Results are read as whole vectors: they start on one.
-  const patch = Math.ceil(cut.patch / lanes) * lanes
-  const own = scratchOf(cut.blockPlanes * patch + results, dtype)
+  const own = scratchOf(cut.blockPlanes * cut.patch + results, dtype)
   return {
     code: [
       `static const conv_plan ${name}_plan = ${planText(spec, phase, cut, tiles, cut)};`,
-      `conv_weight_${dtype}(tid, &${name}_plan, a, b, out, scratch, ${shared}, ${own}, ${patch});`,
+      `conv_weight_${dtype}(tid, &${name}_plan, a, b, out, scratch, ${shared}, ${own});`,
     ],
     support: [convTileType(dtype), ...tiles.map(emitConvTile), ...emitWeight(dtype)],
     scratchBytes: shared + target.threads * own,
