@@ -4,8 +4,9 @@
  */
 import type { Attrs } from '../graph/node.ts'
 import { typeError, valueType } from '../graph/types.ts'
+import { optionsOf } from '../ops/call.ts'
 import { windowOf, type ConvOptions } from '../trace/conv.ts'
-import { concat, full, type Tensor } from '../trace/tensor.ts'
+import { concat, full, Tensor } from '../trace/tensor.ts'
 import { invoke, type Composite } from './composite.ts'
 
 export interface PoolOptions extends Pick<ConvOptions, 'padding'> {
@@ -21,10 +22,12 @@ interface Windows {
   readonly extents: readonly number[]
 }
 
+const windowsOf = (options: Attrs): Windows => options as unknown as Windows
+
 export const maxPoolComposite: Composite = {
   name: 'maxPool',
   doc: 'largest element of each window',
-  body: ([x], options) => [pooled(x!, options, -Infinity, (a, b) => a.max(b))],
+  body: ([x], options) => [pooled(x!, windowsOf(options), -Infinity, (a, b) => a.max(b))],
   samples: () => poolSamples(),
 }
 
@@ -33,7 +36,7 @@ export const averagePoolComposite: Composite = {
   doc: 'mean of each window, padding taken as zeros',
   body([x], options) {
     const count = (options['kernel'] as number[]).reduce((a, b) => a * b, 1)
-    return [pooled(x!, options, 0, (a, b) => a.add(b)).mul(1 / count)]
+    return [pooled(x!, windowsOf(options), 0, (a, b) => a.add(b)).mul(1 / count)]
   },
   samples: () => poolSamples(),
 }
@@ -58,6 +61,13 @@ export const resizeNearestComposite: Composite = {
     const shape = x!.shape.map((extent, axis) => extent * (factors[axis - first] ?? 1))
     return [repeated.reshape(shape, x!.axes)]
   },
+  // The sum over each window of copies, as in pooling: short sums over inner axes would be slow.
+  gradient(node, [g]) {
+    const factors = optionsOf(node)['factors'] as number[]
+    const extents = node.inputs[0]!.shape.slice(-1 - factors.length, -1)
+    const all = { kernel: factors, stride: factors, low: factors.map(() => 0), extents }
+    return [pooled(new Tensor(g!), all, 0, (a, b) => a.add(b)).node]
+  },
   samples: () => [
     { inputs: [valueType('f64', [2, 3, 2])], options: { factors: [2] } },
     { inputs: [valueType('f64', [1, 2, 3, 2])], options: { factors: [2, 3] } },
@@ -81,21 +91,31 @@ function poolSamples(): ReturnType<Composite['samples']> {
 /** Combines the elements of every window. `outside` is what padding holds. */
 function pooled(
   x: Tensor,
-  options: Attrs,
+  { kernel, stride, low, extents }: Windows,
   outside: number,
   combine: (a: Tensor, b: Tensor) => Tensor,
 ): Tensor {
-  const { kernel, stride, low, extents } = options as unknown as Windows
   const first = x.rank - 1 - kernel.length
   return kernel
     .reduce((y, size, i) => {
       const axis = first + i
-      // Every tap takes `covered` elements, of which each stride-th is its own.
-      const covered = extents[i]! * stride[i]!
-      const after = size - 1 + covered - low[i]! - y.shape[axis]!
-      const padded = surrounded(y, axis, low[i]!, Math.max(0, after), outside)
+      const [step, count] = [stride[i]!, extents[i]!]
+      // Rows of one stride each, as many as the windows reach: tap k is column k % stride, from row k / stride on.
+      const rows = Math.ceil((size + (count - 1) * step) / step)
+      const padded = surrounded(
+        y,
+        axis,
+        low[i]!,
+        Math.max(0, rows * step - low[i]! - y.shape[axis]!),
+        outside,
+      )
+      const apart = [...y.shape.slice(0, axis), rows, step, ...y.shape.slice(axis + 1)]
+      const grid = padded.slice(axis, 0, rows * step).reshape(apart)
       const taps = Array.from({ length: size }, (_, k) =>
-        everyNth(padded.slice(axis, k, covered), axis, stride[i]!),
+        grid
+          .slice(axis, Math.floor(k / step), count)
+          .slice(axis + 1, k % step, 1)
+          .reshape(y.shape.with(axis, count)),
       )
       return taps.reduce(combine)
     }, x)
@@ -107,16 +127,6 @@ function surrounded(x: Tensor, axis: number, before: number, after: number, valu
   const block = (extent: number): Tensor[] =>
     extent === 0 ? [] : [full(value, { ...x.type, shape: x.shape.with(axis, extent) })]
   return concat([...block(before), x, ...block(after)], axis)
-}
-
-/** Elements 0, n, 2n, … of an axis whose extent is a multiple of n. */
-function everyNth(x: Tensor, axis: number, n: number): Tensor {
-  if (n === 1) return x
-  const shape = x.shape.with(axis, x.shape[axis]! / n)
-  return x
-    .reshape([...shape.slice(0, axis + 1), n, ...shape.slice(axis + 1)])
-    .slice(axis + 1, 0, 1)
-    .reshape(shape)
 }
 
 function windows(
