@@ -15,7 +15,7 @@ const benches: Readonly<Record<string, Bench>> = {
     load: () => import('./step.ts'),
   },
   conv: {
-    does: 'convolutions, forward and backward, against the peak [--rounds 7] [--seconds 0.2] [--threads N]',
+    does: 'convolutions, forward and backward, against the peak [--rounds 7] [--seconds 0.1] [--threads N] [--only PART-OF-NAME]',
     load: () => import('./conv.ts'),
   },
   startup: {

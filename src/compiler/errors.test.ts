@@ -298,6 +298,11 @@ const mistakes: readonly (readonly [what: string, build: (given: Given) => Tenso
     "conv: got 'in' and 'other'; expected channels of input and weight to carry one name; rename one side",
   ],
   [
+    'a convolution of nothing',
+    ({ image, kernel }) => conv(image.slice(0, 0, 0), kernel),
+    'conv: got f32[batch=0, height=5, width=5, in=4] and f32[3, 3, in=4, out=6]; expected no empty axis; check the extents',
+  ],
+  [
     'two element types in a convolution',
     ({ image, kernel }) => conv(image, kernel.cast('f64')),
     'conv: got f32[batch=2, height=5, width=5, in=4] and f64[3, 3, in=4, out=6]; expected two operands of f32 or two of f64; cast one side',

@@ -157,6 +157,8 @@ export function checkConv(
       'reshape one side',
     )
   }
+  if ([...a!.shape, ...b!.shape].includes(0))
+    throw typeError(name, shown, 'no empty axis', 'check the extents')
   if (a!.dtype !== b!.dtype || (a!.dtype !== 'f32' && a!.dtype !== 'f64')) {
     throw typeError(name, shown, 'two operands of f32 or two of f64', 'cast one side')
   }
