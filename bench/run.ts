@@ -22,6 +22,10 @@ const benches: Readonly<Record<string, Bench>> = {
     does: "GPT-2 124M: a training step beside PyTorch and llm.c, and ten losses against PyTorch's [--no-speed] [--no-agree] [--compile] [--rounds 3]",
     load: () => import('./gpt2.ts'),
   },
+  conv: {
+    does: 'convolutions, forward and backward, against the peak [--rounds 7] [--seconds 0.1] [--threads N] [--only PART-OF-NAME]',
+    load: () => import('./conv.ts'),
+  },
   startup: {
     does: 'how long help and compiling the default recipe take, cold and cached [--json]',
     load: () => import('./startup.ts'),

@@ -155,7 +155,7 @@ class Lowering {
     }
     const { node, fused } = kernel
     if (node.op === scanOp) return this.#loop(node, behind)
-    if (node.op === callOp || node.op.name === 'dot') return this.#handWritten(node, behind)
+    if (node.op === callOp || node.op.kind === 'product') return this.#handWritten(node, behind)
     return this.#text(node.op.name, emitSingle(kernel, this.#fusion), [...byId(fused), node], behind)
   }
 
