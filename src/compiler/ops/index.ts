@@ -30,6 +30,7 @@ import { randomOp } from './random.ts'
 import { reduceMaxOp } from './reduce-max.ts'
 import { reshapeOp } from './reshape.ts'
 import { scanOp } from './scan.ts'
+import { scatterOp } from './scatter.ts'
 import { scatterAddOp } from './scatter-add.ts'
 import { sinOp } from './sin.ts'
 import { sliceOp } from './slice.ts'
@@ -79,6 +80,7 @@ export const ops: readonly Op[] = [
   // indexed access
   gatherOp,
   scatterAddOp,
+  scatterOp,
   // structure
   callOp,
   scanOp,

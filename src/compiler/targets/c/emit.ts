@@ -1,6 +1,6 @@
 /**
  * The emitted program: one readable C file with the prelude, every kernel once, the step (all kernel calls in order, run
- * by the whole team), and five exports. The host opens it, writes inputs into the arena, calls `anneal_run`, and reads
+ * by the whole team), and six exports. The host opens it, writes inputs into the arena, calls `anneal_run`, and reads
  * results from the arena; nothing crosses the border in between.
  */
 import type { Block, LoopStep, Step } from './lower.ts'
@@ -29,6 +29,7 @@ export function emitProgram(program: ProgramText): string {
     support,
     program.library.code,
     `#define ARENA_BYTES ${program.arenaBytes}LL`,
+    'static char *lender;',
     '',
     '/* One step of the program. Every thread of the team runs this. */',
     'static void step(const int tid, char *const arena) {',
@@ -139,7 +140,7 @@ INLINE int64_t clamp_index(const int64_t i, const int64_t rows) { return i < 0 ?
 `
 
 const host = `
-/* ---- the team and the five exports ----------------------------------------------------------------------------- */
+/* ---- the team and the six exports ------------------------------------------------------------------------------ */
 
 typedef struct {
   char *arena;
@@ -148,6 +149,10 @@ typedef struct {
 } Program;
 
 static Program program;
+
+/* Another program's arena, where the inputs lie that it shares with this one. */
+void anneal_borrow(char *arena) { lender = arena; }
+
 #define ARENA_SIZE (ARENA_BYTES > 0 ? ARENA_BYTES : 64)
 
 static void *worker(void *argument) {

@@ -10,15 +10,16 @@ import { sizeOf, stridesOf } from '../../graph/types.ts'
 import { callOp, compositeName, optionsOf } from '../../ops/call.ts'
 import { dotAxes, freeAxes } from '../../ops/dot.ts'
 import { emitAttention, emitAttentionBackward, type AttentionSpec } from './attention.ts'
-import { emitDot, type DotSpec } from './gemm.ts'
+import { emitCachedAttention, type CachedAttentionSpec } from './cached-attention.ts'
+import { emitDot, type DotSpec, type EmittedKernel } from './gemm.ts'
 import { uniqueSupport, type Support, type VectorTarget } from './prelude.ts'
 import type { KernelText } from './rows.ts'
 import { cType } from './values.ts'
-import { collapse, denseView, type View } from './view.ts'
+import { collapse, denseView, isDense, type View } from './view.ts'
 
 /** Composites with a kernel of their own on this target. */
 export const claimed = (composite: string): boolean =>
-  composite === 'attention' || composite === 'attentionBackward'
+  composite === 'attention' || composite === 'attentionBackward' || composite === 'cachedAttention'
 
 export interface Chosen {
   readonly name: string
@@ -74,6 +75,8 @@ export class KernelLibrary {
 
   choose(node: Node, views: readonly View[]): Chosen {
     if (node.op.name === 'dot') return this.#dot(node, views)
+    if (node.op === callOp && compositeName(node) === 'cachedAttention')
+      return this.#cachedAttention(node, views)
     if (node.op === callOp && claimed(compositeName(node))) return this.#attention(node, views)
     throw new InternalError(`no kernel for ${describe(node)}`)
   }
@@ -171,6 +174,18 @@ export class KernelLibrary {
       k,
     }
     return this.#emit('dot', spec, (name) => emitDot(name, spec, this.#target), copies, views)
+  }
+
+  #cachedAttention(node: Node, views: readonly View[]): Chosen {
+    const [q, k] = node.inputs as [Node, Node]
+    const [rows, heads, dim] = q.shape as [number, number, number]
+    const [slots, kvHeads, keys] = k.shape as [number, number, number]
+    const copies = new Map(views.flatMap((view, i) => (isDense(view) ? [] : [[i, view] as const])))
+    const dtype = q.dtype as 'f32' | 'f64'
+    const scale = optionsOf(node)['scale'] as number
+    const spec: CachedAttentionSpec = { dtype, rows, heads, kvHeads, slots, keys, dim, scale }
+    const emit = (name: string): EmittedKernel => emitCachedAttention(name, spec, this.#target)
+    return this.#emit('cached_attention', spec, emit, copies, views)
   }
 
   #attention(node: Node, views: readonly View[]): Chosen {

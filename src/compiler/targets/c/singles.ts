@@ -9,6 +9,7 @@ import { reducedAxes } from '../../ops/reduce.ts'
 import { leadingReduce, type Fusion, type SingleKernel } from './fuse.ts'
 import { indices, offsetAt, type Position } from './index.ts'
 import { range, serialLimit, type KernelText } from './rows.ts'
+import { emitScatter } from './scatter.ts'
 import { cType, literal, localType, Values } from './values.ts'
 
 export function emitSingle(kernel: SingleKernel, fusion: Fusion): KernelText {
@@ -16,6 +17,7 @@ export function emitSingle(kernel: SingleKernel, fusion: Fusion): KernelText {
   if (node.op.name === 'concat') return emitConcat(kernel, fusion)
   if (node.op.name === 'pad') return emitPad(node, fusion)
   if (node.op.name === 'scatterAdd') return emitScatterAdd(node, fusion)
+  if (node.op.name === 'scatter') return emitScatter(node, fusion)
   if (leadingReduce(node)) return emitColumns(kernel, fusion)
   return emitReduce(node, fusion)
 }
