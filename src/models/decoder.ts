@@ -1,0 +1,183 @@
+/**
+ * Sequences that grow token by token, several at once: a slot of the key/value cache each, at lengths of their own. Two
+ * programs share weights and cache (see `shares` in compile.ts): one reads a chunk of a prompt into one slot, the other
+ * takes a step with one token for each of some slots. Both are compiled once; lengths are data.
+ *
+ * What a slot computes does not depend on what the others do, bit for bit, so a request gives the same text alone and in
+ * company. A slot ends at the model's context; what to do then is the caller's decision (see train/sample.ts).
+ */
+import { InternalError } from '../errors.ts'
+import {
+  compile,
+  valueType,
+  type CompileOptions,
+  type Program,
+  type Tensor,
+  type Tensorised,
+  type Tensors,
+  type Tree,
+  type ValueType,
+} from '../compiler/index.ts'
+
+/** Tokens with the slot they belong to and their position in it, i32 [rows] each; a position outside: padding. */
+export interface CachedRows {
+  readonly token: Tensor
+  readonly slot: Tensor
+  readonly position: Tensor
+}
+
+/** A model that can be run over a cache. */
+export interface Decodable {
+  readonly context: number
+  readonly vocab: number
+  readonly weights: Tree<ValueType>
+  readonly cache: (slots: number) => Tree<ValueType>
+  /** `last` [rows, embed]: what the readout takes. */
+  readonly decode: (
+    weights: Tensors,
+    cache: Tensors,
+    rows: CachedRows,
+  ) => { readonly last: Tensor; readonly cache: Tensors }
+  readonly readout: (weights: Tensors, last: Tensor) => Tensor
+}
+
+export interface DecoderOptions extends Pick<CompileOptions, 'target' | 'threads' | 'checking'> {
+  /** Sequences at once. */
+  readonly slots: number
+  /** Prompt tokens read at once; default 64. */
+  readonly chunk?: number
+}
+
+export class Decoder {
+  readonly slots: number
+  readonly chunk: number
+  readonly #model: Decodable
+  readonly #step: Program
+  readonly #chunk: Program
+  readonly #lengths: number[]
+
+  private constructor(model: Decodable, slots: number, chunk: number, step: Program, chunkProgram: Program) {
+    this.slots = slots
+    this.chunk = chunk
+    this.#model = model
+    this.#step = step
+    this.#chunk = chunkProgram
+    this.#lengths = Array.from({ length: slots }, () => 0)
+  }
+
+  static async open(model: Decodable, { slots, chunk = 64, ...options }: DecoderOptions): Promise<Decoder> {
+    const width = Math.min(chunk, model.context)
+    const step = await compile(stepOf(model), inputsOf(model, slots, slots), { ...options, name: 'decode' })
+    const inputs = { ...inputsOf(model, slots, width), last: valueType('i32', [1], ['time']) }
+    const prefill = await compile(stepOf(model), inputs, { ...options, shares: step, name: 'prefill' })
+    return new Decoder(model, slots, width, step, prefill)
+  }
+
+  /** Holds the weights (`params.…`) and the cache (`state.…`) for both. */
+  get program(): Program {
+    return this.#step
+  }
+
+  /** The program that reads prompts. */
+  get prefillProgram(): Program {
+    return this.#chunk
+  }
+
+  get context(): number {
+    return this.#model.context
+  }
+
+  /** Tokens in a slot. */
+  length(slot: number): number {
+    const length = this.#lengths[slot]
+    if (length === undefined) throw new InternalError(`slot ${slot} of ${this.slots}`)
+    return length
+  }
+
+  /** Empties a slot. Nothing is cleared: what lies beyond a sequence's length is never read. */
+  reset(slot: number): void {
+    this.length(slot)
+    this.#lengths[slot] = 0
+  }
+
+  /** Appends tokens to a slot, a chunk at a time. Returns the logits [vocab] after the last: a view, until the next call. */
+  async prefill(slot: number, tokens: ArrayLike<number>): Promise<Float32Array> {
+    const start = this.length(slot)
+    this.#demandRoom(slot, tokens.length)
+    if (tokens.length === 0) throw new InternalError('no tokens to append')
+    for (let done = 0; done < tokens.length; done += this.chunk) {
+      const count = Math.min(this.chunk, tokens.length - done)
+      const row = (value: (i: number) => number, padding: number): number[] =>
+        Array.from({ length: this.chunk }, (_, i) => (i < count ? value(i) : padding))
+      await this.#chunk.run({
+        token: row((i) => tokens[done + i]!, 0),
+        slot: row(() => slot, 0),
+        position: row((i) => start + done + i, -1),
+        last: [count - 1],
+      })
+    }
+    this.#lengths[slot] = start + tokens.length
+    return this.#chunk.view('logits') as Float32Array
+  }
+
+  /** Appends one token to each given slot. Returns each one's logits [vocab]: views, until the next call. */
+  async step(tokens: ReadonlyMap<number, number>): Promise<ReadonlyMap<number, Float32Array>> {
+    for (const slot of tokens.keys()) this.#demandRoom(slot, 1)
+    const slots = Array.from({ length: this.slots }, (_, slot) => slot)
+    await this.#step.run({
+      token: slots.map((slot) => tokens.get(slot) ?? 0),
+      slot: slots,
+      position: slots.map((slot) => (tokens.has(slot) ? this.length(slot) : -1)),
+    })
+    for (const slot of tokens.keys()) this.#lengths[slot]!++
+    const { vocab } = this.#model
+    const logits = this.#step.view('logits') as Float32Array
+    return new Map(tokens.keys().map((slot) => [slot, logits.subarray(slot * vocab, (slot + 1) * vocab)]))
+  }
+
+  #demandRoom(slot: number, count: number): void {
+    if (this.length(slot) + count > this.context) {
+      throw new InternalError(
+        `slot ${slot}: ${this.length(slot)} and ${count} tokens exceed the context of ${this.context}`,
+      )
+    }
+  }
+
+  close(): void {
+    this.#chunk.close()
+    this.#step.close()
+  }
+}
+
+interface StepInputs {
+  readonly params: Tree<ValueType>
+  readonly state: { readonly cache: Tree<ValueType> }
+  readonly token: ValueType
+  readonly slot: ValueType
+  readonly position: ValueType
+  /** The rows to give logits of; absent: all. */
+  readonly last?: ValueType
+}
+
+function inputsOf(model: Decodable, slots: number, rows: number): Omit<StepInputs, 'last'> {
+  const index = valueType('i32', [rows], ['time'])
+  const state = { cache: model.cache(slots) }
+  return { params: model.weights, state, token: index, slot: index, position: index }
+}
+
+const stepOf =
+  (model: Decodable) =>
+  (given: Tensorised<StepInputs>): Tensors => {
+    const {
+      params,
+      state,
+      last: wanted,
+      ...rows
+    } = given as unknown as CachedRows & {
+      readonly params: Tensors
+      readonly state: { readonly cache: Tensors }
+      readonly last?: Tensor
+    }
+    const { last, cache } = model.decode(params, state.cache, rows)
+    return { logits: model.readout(params, wanted ? last.take(wanted) : last), state: { cache } }
+  }
