@@ -53,24 +53,28 @@ export class Decoder {
   readonly chunk: number
   readonly #model: Decodable
   readonly #step: Program
-  readonly #chunk: Program
   readonly #lengths: number[]
+  readonly #openChunk: () => Promise<Program>
+  #chunk: Promise<Program> | undefined
 
-  private constructor(model: Decodable, slots: number, chunk: number, step: Program, chunkProgram: Program) {
-    this.slots = slots
-    this.chunk = chunk
+  private constructor(
+    model: Decodable,
+    step: Program,
+    { slots, chunk }: { readonly slots: number; readonly chunk: number },
+    options: CompileOptions,
+  ) {
     this.#model = model
     this.#step = step
-    this.#chunk = chunkProgram
+    this.slots = slots
+    this.chunk = chunk
     this.#lengths = Array.from({ length: slots }, () => 0)
+    const inputs = { ...inputsOf(model, slots, chunk), last: valueType('i32', [1], ['time']) }
+    this.#openChunk = () => compile(stepOf(model), inputs, { ...options, shares: step, name: 'prefill' })
   }
 
   static async open(model: Decodable, { slots, chunk = 64, ...options }: DecoderOptions): Promise<Decoder> {
-    const width = Math.min(chunk, model.context)
     const step = await compile(stepOf(model), inputsOf(model, slots, slots), { ...options, name: 'decode' })
-    const inputs = { ...inputsOf(model, slots, width), last: valueType('i32', [1], ['time']) }
-    const prefill = await compile(stepOf(model), inputs, { ...options, shares: step, name: 'prefill' })
-    return new Decoder(model, slots, width, step, prefill)
+    return new Decoder(model, step, { slots, chunk: Math.min(chunk, model.context) }, options)
   }
 
   /** Holds the weights (`params.…`) and the cache (`state.…`) for both. */
@@ -78,9 +82,9 @@ export class Decoder {
     return this.#step
   }
 
-  /** The program that reads prompts. */
-  get prefillProgram(): Program {
-    return this.#chunk
+  /** Compiles what reads long prompts now rather than when the first one comes. */
+  async prepare(): Promise<void> {
+    await (this.#chunk ??= this.#openChunk())
   }
 
   get context(): number {
@@ -100,16 +104,22 @@ export class Decoder {
     this.#lengths[slot] = 0
   }
 
-  /** Appends tokens to a slot, a chunk at a time. Returns the logits [vocab] after the last: a view, until the next call. */
+  /** Appends tokens to a slot, a chunk at a time, or few of them one by one. Returns the logits [vocab] after the last: a view, until the next call. */
   async prefill(slot: number, tokens: ArrayLike<number>): Promise<Float32Array> {
     const start = this.length(slot)
     this.#demandRoom(slot, tokens.length)
     if (tokens.length === 0) throw new InternalError('no tokens to append')
+    if (tokens.length <= this.chunk / 8) {
+      let logits: Float32Array | undefined
+      for (const token of Array.from(tokens)) logits = (await this.step(new Map([[slot, token]]))).get(slot)
+      return logits!
+    }
+    const program = await (this.#chunk ??= this.#openChunk())
     for (let done = 0; done < tokens.length; done += this.chunk) {
       const count = Math.min(this.chunk, tokens.length - done)
       const row = (value: (i: number) => number, padding: number): number[] =>
         Array.from({ length: this.chunk }, (_, i) => (i < count ? value(i) : padding))
-      await this.#chunk.run({
+      await program.run({
         token: row((i) => tokens[done + i]!, 0),
         slot: row(() => slot, 0),
         position: row((i) => start + done + i, -1),
@@ -117,7 +127,7 @@ export class Decoder {
       })
     }
     this.#lengths[slot] = start + tokens.length
-    return this.#chunk.view('logits') as Float32Array
+    return program.view('logits') as Float32Array
   }
 
   /** Appends one token to each given slot. Returns each one's logits [vocab]: views, until the next call. */
@@ -143,8 +153,8 @@ export class Decoder {
     }
   }
 
-  close(): void {
-    this.#chunk.close()
+  async close(): Promise<void> {
+    if (this.#chunk) (await this.#chunk).close()
     this.#step.close()
   }
 }

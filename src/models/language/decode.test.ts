@@ -69,7 +69,7 @@ for (const [block, model] of Object.entries(models)) {
       assert.equal(decoder.length(1), 20)
       assert.equal(decoder.length(0), 0)
       await assert.rejects(() => decoder.step(new Map([[1, 0]])), /exceed the context of 20/)
-      decoder.close()
+      await decoder.close()
     })
   }
 
@@ -82,7 +82,7 @@ for (const [block, model] of Object.entries(models)) {
       next = indexOfMax((await decoder.step(new Map([[0, next]]))).get(0)!)
       got.push(next)
     }
-    decoder.close()
+    await decoder.close()
     const window = new Int32Array(model.context)
     while (ids.length < model.context) {
       window.set(ids)
@@ -110,7 +110,7 @@ for (const [block, model] of Object.entries(models)) {
         const logits = await decoder.step(new Map(active.map((slot) => [slot, text[i]!])))
         for (const slot of active) seen.set(`${slot} ${i}`, logits.get(slot)!.slice())
       }
-      decoder.close()
+      await decoder.close()
       return seen
     }
     const together = await run([0, 1, 2], 2)
@@ -136,5 +136,5 @@ test('operations counted in a step are those declared when every sequence is at 
   decoder.reset(0)
   await decoder.step(new Map([[0, 1]]))
   assert.ok(decoder.program.countedFlops() < 2 * decoder.program.flops)
-  decoder.close()
+  await decoder.close()
 })
