@@ -42,6 +42,20 @@ export const startTorch = (config: object, { threads, compile }: PeerOptions): P
     ...(compile ? ['--compile'] : []),
   ])
 
+/** Starts another script of peers/ on the same protocol, with its configuration as JSON. */
+export const startTorchScript = (
+  name: string,
+  script: string,
+  config: object,
+  threads: number,
+): Promise<Peer> =>
+  startPeer(name, python, [
+    fileURLToPath(new URL(script, folder)),
+    JSON.stringify(config),
+    '--threads',
+    String(threads),
+  ])
+
 /** Starts any program that speaks the peer's protocol. */
 export async function startPeer(name: string, command: string, args: readonly string[]): Promise<Peer> {
   const child = spawn(command, args, { stdio: ['pipe', 'pipe', 'pipe'] })

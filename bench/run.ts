@@ -14,6 +14,10 @@ const benches: Readonly<Record<string, Bench>> = {
     does: 'a training step beside PyTorch [--rounds 7] [--seconds 1] [--threads N] [--only default|classic] [--compile]',
     load: () => import('./step.ts'),
   },
+  generate: {
+    does: 'generation over a key/value cache beside PyTorch [--rounds 5] [--seconds 1] [--threads N] [--only 124M|6x384|6x384-16] [--alone]',
+    load: () => import('./generate.ts'),
+  },
   startup: {
     does: 'how long help and compiling the default recipe take, cold and cached [--json]',
     load: () => import('./startup.ts'),

@@ -98,10 +98,11 @@ export class Decoder {
     return length
   }
 
-  /** Empties a slot. Nothing is cleared: what lies beyond a sequence's length is never read. */
-  reset(slot: number): void {
-    this.length(slot)
-    this.#lengths[slot] = 0
+  /** Empties a slot, or goes back to its first `length` tokens: what lies beyond them is never read. */
+  reset(slot: number, length = 0): void {
+    if (!(length >= 0 && length <= this.length(slot)))
+      throw new InternalError(`slot ${slot} has ${this.length(slot)} tokens, not ${length}`)
+    this.#lengths[slot] = length
   }
 
   /** Appends tokens to a slot, a chunk at a time, or few of them one by one. Returns the logits [vocab] after the last: a view, until the next call. */
