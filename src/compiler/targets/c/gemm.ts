@@ -4,6 +4,7 @@
  * fast as one. Layout of scratch: copied panels of b, shared by the team, then a copied block of a for each thread.
  */
 import { accumulator, batchesOf, planGemm, type DotSpec, type Element, type GemmPlan } from './gemm-plan.ts'
+import { emitSkinny, skinnyKind } from './gemm-skinny.ts'
 import { cTypes, lanesOf, type Support, type VectorTarget } from './prelude.ts'
 import { emitTile, emitTranspose, maxRows, maxVectors, tileName, tileType, type Tile } from './tile.ts'
 
@@ -26,6 +27,7 @@ export const dotFlops = (spec: DotSpec): number => 2 * batchesOf(spec) * spec.m 
 export function emitDot(name: string, spec: DotSpec, target: VectorTarget): EmittedKernel {
   // A column result is as dense as a row: the transposed product fills whole vectors.
   const dot = spec.n === 1 && spec.m > 1 ? transposed(spec) : spec
+  if (skinnyKind(dot) && dot === spec) return emitSkinny(name, dot, target)
   const types: Types = { a: dot.a.dtype, b: dot.b.dtype, out: dot.out }
   const [a, b] = dot === spec ? ['a', 'b'] : ['b', 'a']
   const byRows = usesDotProducts(dot)
