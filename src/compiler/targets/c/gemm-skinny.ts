@@ -14,7 +14,7 @@ import { cTypes, lanesOf, type Float, type Support, type VectorTarget } from './
 const mostRows = 16
 
 /** Steps of the contracted axis whose part of b waits in the first-level cache for the next group of rows. */
-const depthAtOnce = 64
+const depthAtOnce = 96
 
 /** Steps by which loads run ahead where every row of b is used once. */
 const ahead = 16
@@ -67,12 +67,11 @@ function columns({ a, b, m, n, k }: DotSpec, dtype: Float, target: VectorTarget)
     Array.from({ length: groups }, (_, group) => {
       const first = group * rows
       const count = Math.min(rows, m - first)
-      const last = group === groups - 1
-      const tile = emitTile(dtype, count, wide, groups === 1 ? 'ahead' : last ? 'next' : 'none')
+      const tile = emitTile(dtype, count, wide, groups)
       support.push(tile)
       return (
         `      ${tile.name}(depth, a + ${first * a.rowStride} + p, ${a.rowStride}, right, ${b.rowStride}, ` +
-        `out + ${first * n} + c, ${n}, p > 0, next);`
+        `out + ${first * n} + c, ${n}, p > 0, next + ${Math.floor((depth * group) / groups) * b.rowStride});`
       )
     }).join('\n')
   const tail = n - whole * lanes
@@ -83,7 +82,7 @@ function columns({ a, b, m, n, k }: DotSpec, dtype: Float, target: VectorTarget)
     const long depth = ${k} - p < ${depth} ? ${k} - p : ${depth};
     long c = from;
     for (; c + ${vectors * lanes} <= to; c += ${vectors * lanes}) {
-      const ${cTypes[dtype]} *const right = b + p * ${b.rowStride} + c;
+      const ${T} *const right = b + p * ${b.rowStride} + c;
       /* What comes after this block: the same rows of the next panel, or the first panel of the next rows. */
       const ${T} *const next = c + ${2 * vectors * lanes} <= to ? right + ${vectors * lanes}
                         : p + 2 * ${depth} <= ${k} ? b + (p + ${depth}) * ${b.rowStride} + from : right;
@@ -107,30 +106,36 @@ ${tiles(1)}
   return { body, support }
 }
 
-/** Loads that run ahead: further down the same columns, in the block that comes next, or none. */
-type Prefetch = 'ahead' | 'next' | 'none'
-
-/** out[rows, vectors] (+)= a[rows, depth] b[depth, vectors], held in registers. */
-function emitTile(dtype: Float, rows: number, vectors: number, prefetch: Prefetch): Support {
+/**
+ * out[rows, vectors] (+)= a[rows, depth] b[depth, vectors], held in registers. Where one group of rows is all there is,
+ * loads run ahead down the same columns; several share out the lines of the block that comes next, a row of it every
+ * `groups` steps, so that memory is asked for evenly while the products run from cache.
+ */
+function emitTile(dtype: Float, rows: number, vectors: number, groups: number): Support {
   const T = cTypes[dtype]
-  const name = `skinny_${dtype}_${rows}x${vectors}_${prefetch}`
+  const name = `skinny_${dtype}_${rows}x${vectors}_${groups}`
   const eachRow = `_Pragma("GCC unroll ${rows}") for (int i = 0; i < ${rows}; i++)`
   const eachVector = `_Pragma("GCC unroll ${vectors}") for (int j = 0; j < ${vectors}; j++)`
-  const place = { ahead: `b + ${ahead} * bRow`, next: 'next + p * bRow', none: '' }[prefetch]
-  const fetch = place && `\n    ${eachVector} __builtin_prefetch(${place} + j * LANES_${dtype});`
+  const place = groups === 1 ? `b + ${ahead} * bRow` : 'next'
+  const step = `
+      v${dtype} line[${vectors}];
+      ${eachVector} line[j] = *(const v${dtype}u *)(b + j * LANES_${dtype});
+      ${eachRow} ${eachVector} sum[i][j] += a[i * aRow] * line[j];`
   return {
     name,
     code: `
 static __attribute__((noinline)) void ${name}(const long depth, const ${T} *a, const long aRow, const ${T} *b, const long bRow,
                                               ${T} *out, const long outRow, const int accumulate, const ${T} *next) {
   v${dtype} sum[${rows}][${vectors}];
-  (void)next;
   ${eachRow} ${eachVector} sum[i][j] = (v${dtype}){0};
   if (accumulate) ${eachRow} ${eachVector} sum[i][j] = *(const v${dtype}u *)(out + i * outRow + j * LANES_${dtype});
-  for (long p = 0; p < depth; p++, a++, b += bRow) {
-    v${dtype} line[${vectors}];
-    ${eachVector} line[j] = *(const v${dtype}u *)(b + j * LANES_${dtype});${fetch}
-    ${eachRow} ${eachVector} sum[i][j] += a[i * aRow] * line[j];
+  long p = 0;
+  for (; p + ${groups} <= depth; p += ${groups}, next += bRow) {
+    ${eachVector} __builtin_prefetch(${place} + j * LANES_${dtype});
+    _Pragma("GCC unroll ${groups}") for (int u = 0; u < ${groups}; u++, a++, b += bRow) {${step}
+    }
+  }
+  for (; p < depth; p++, a++, b += bRow) {${step}
   }
   ${eachRow} ${eachVector} *(v${dtype}u *)(out + i * outRow + j * LANES_${dtype}) = sum[i][j];
 }
