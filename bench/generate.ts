@@ -4,6 +4,7 @@
  * what a copy reaches on this machine (bytes copied, counted once), measured in the same run.
  */
 import { availableParallelism, cpus } from 'node:os'
+import { setTimeout as sleep } from 'node:timers/promises'
 import { parseArgs } from 'node:util'
 import { formatTable } from '../src/cli/format.ts'
 import { bytesOf, leaves, philoxUniform, type ValueType } from '../src/compiler/index.ts'
@@ -108,6 +109,8 @@ async function benchmark(
     for (const peer of peers) peer.close()
     await ours.close()
   })
+  // A peer that was told to stop still tidies up for a moment.
+  await sleep(2500)
   const after = await measurePeak(options)
   const copy = Math.max(before.copyBytesPerSecond, after.copyBytesPerSecond)
   const bytes = weightBytes(model)

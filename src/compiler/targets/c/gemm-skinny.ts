@@ -17,7 +17,7 @@ const mostRows = 16
 const depthAtOnce = 96
 
 /** Steps by which loads run ahead where every row of b is used once. */
-const ahead = 16
+const ahead = 8
 
 /** Which of the two drivers a product takes, if any. */
 export function skinnyKind({ a, b, out, batchDims, m, n, k }: DotSpec): 'columns' | 'dots' | undefined {
@@ -51,7 +51,7 @@ interface Driver {
 
 /** Vectors of a tile with so many rows: accumulators, a line of b and a broadcast fill the registers. */
 const widths = (target: VectorTarget): readonly number[] =>
-  target.registers === 32 ? [0, 8, 8, 6, 6, 4, 4, 3, 3] : [0, 8, 4, 3, 3]
+  target.registers === 32 ? [0, 4, 4, 4, 4, 4, 4, 3, 3] : [0, 4, 4, 3, 3]
 
 /** Rows of b are contiguous: each thread has a run of columns, in panels as wide as a tile. */
 function columns({ a, b, m, n, k }: DotSpec, dtype: Float, target: VectorTarget): Driver {
