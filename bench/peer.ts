@@ -82,6 +82,19 @@ export async function startTorchMicro(threads: number): Promise<MicroPeer> {
     close: () => peer.close(),
   }
 }
+/** Starts another script of peers/ on the same protocol, with its configuration as JSON. */
+export const startTorchScript = (
+  name: string,
+  script: string,
+  config: object,
+  threads: number,
+): Promise<Peer> =>
+  startPeer(name, python, [
+    fileURLToPath(new URL(script, folder)),
+    JSON.stringify(config),
+    '--threads',
+    String(threads),
+  ])
 
 /** Starts any program that speaks the peer's protocol. */
 export async function startPeer(

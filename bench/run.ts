@@ -26,6 +26,10 @@ const benches: Readonly<Record<string, Bench>> = {
     does: 'convolutions, forward and backward, against the peak [--rounds 7] [--seconds 0.1] [--threads N] [--only PART-OF-NAME]',
     load: () => import('./conv.ts'),
   },
+  generate: {
+    does: 'generation over a key/value cache beside PyTorch [--rounds 5] [--seconds 1] [--threads N] [--only 124M|6x384|6x384-16] [--alone]',
+    load: () => import('./generate.ts'),
+  },
   startup: {
     does: 'how long help and compiling the default recipe take, cold and cached [--json]',
     load: () => import('./startup.ts'),

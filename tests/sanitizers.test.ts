@@ -11,12 +11,13 @@ import { describe, test } from 'node:test'
 import type { CompileOptions, Program } from '../src/compiler/index.ts'
 import { runSanitized } from '../src/compiler/runtime/sanitize.ts'
 import { standaloneText, type Range } from '../src/compiler/targets/c/standalone.ts'
+import { compileDecode, compilePrefill, type Decodable } from '../src/models/decoder.ts'
+import { decodable } from '../src/models/language/decode.ts'
 import { resolveConfig, type LanguageConfig, type LanguageOverrides } from '../src/models/language/config.ts'
 import { readPublicConfig } from '../src/models/public/config.ts'
 import { compilePublic } from '../src/models/public/programs.ts'
 import { fixture } from '../src/models/public/testing.ts'
 import { compileEvaluation, compileStep } from '../src/train/programs.ts'
-import { compileSampler } from '../src/train/sample.ts'
 
 const vocab = 41
 const options: CompileOptions = { target: 'text', threads: 3, apart: true }
@@ -34,6 +35,8 @@ const config = (block: Block, more: LanguageOverrides = {}): LanguageConfig =>
 
 const published = (folder: string, kind: 'hidden' | 'gradients') => (): Promise<Program> =>
   compilePublic(readPublicConfig(fixture(folder)), kind, [2, 11], options)
+
+const decoder = (block: Block): Decodable => decodable({ ...config(block).model, dropout: 0, vocab })
 
 const programs: Readonly<Record<string, () => Promise<Program>>> = {
   'training step, modern, Muon': () =>
@@ -58,8 +61,8 @@ const programs: Readonly<Record<string, () => Promise<Program>>> = {
     ),
   'evaluation, modern': () => compileEvaluation(config('modern'), vocab, options),
   'evaluation, GPT-2, bf16': () => compileEvaluation(config('gpt2', { precision: 'bf16' }), vocab, options),
-  'sampling, modern': () => compileSampler({ ...config('modern').model, dropout: 0, vocab }, options),
-  'sampling, GPT-2': () => compileSampler({ ...config('gpt2').model, dropout: 0, vocab }, options),
+  'decoding three texts, modern': () => compileDecode(decoder('modern'), 3, options),
+  'reading a prompt, GPT-2': () => compilePrefill(decoder('gpt2'), 3, 7, options),
   'published GPT-2, gradients': published('gpt2-tiny', 'gradients'),
   'published Llama, gradients': published('llama3-tiny', 'gradients'),
   'published Llama, hidden states': published('llama3-tiny', 'hidden'),
@@ -68,9 +71,11 @@ const programs: Readonly<Record<string, () => Promise<Program>>> = {
 
 /** Plausible values: tokens within the vocabulary, small weights, optimizer state that has no negative squares. */
 const ranges: readonly (readonly [RegExp, Range])[] = [
-  [/^tokens$/, [0, vocab]],
+  [/^tokens?$/, [0, vocab]],
+  [/^slot$/, [0, 3]],
+  [/^last$/, [6, 7]],
   [/^seed$/, [1, 2]],
-  [/^position$/, [7, 8]],
+  [/^position$/, [0, 19]],
   [/^state\.step$/, [0, 1]],
   [/^state\.optim\./, [0, 0.01]],
   [/^counted$/, [0, 1]],
@@ -94,7 +99,7 @@ test('what the list above leaves out is on purpose', () => {
   // Every function of the tree that compiles a program is called above, or compiles the same function as one that is.
   const known = new Map([
     ['src/train/programs.ts', 2],
-    ['src/train/sample.ts', 1],
+    ['src/models/decoder.ts', 1],
     ['src/models/public/programs.ts', 1],
   ])
   for (const [path, count] of known) {

@@ -11,7 +11,7 @@ import { runPipeline, type Policies } from './passes/pipeline.ts'
 import type { Precision } from './passes/precision.ts'
 import { readProfile, type Profile } from './profile.ts'
 import { machine } from './runtime/machine.ts'
-import { openNative } from './runtime/native.ts'
+import { openNative, type NativeProgram } from './runtime/native.ts'
 import { compileShared } from './runtime/toolchain.ts'
 import { buildC, isState, type BuiltProgram, type Slot } from './targets/c/build.ts'
 import { claimed } from './targets/c/kernels.ts'
@@ -36,6 +36,11 @@ export interface CompileOptions {
   /** No two buffers share memory, and gaps lie between them (`layout.guards`): for sanitizers. */
   readonly apart?: boolean
   readonly name?: string
+  /**
+   * Another open program: inputs and state of this one that it has too, with the same path and type, are that program's
+   * memory instead of a copy. What one writes the other reads, so both must never run at the same time. Close it last.
+   */
+  readonly shares?: Program
   /** Sees the program before the first pass and after each. */
   readonly observe?: (stage: string, func: Func) => void
 }
@@ -126,10 +131,17 @@ export async function compile<I extends Tree<ValueType>>(
     outputs: types(traced.outputPaths, func.results),
   }
   const seconds = (): number => (performance.now() - started) / 1000
-  if (options.target === 'reference') return referenceProgram(func, traced, shared, seconds())
+  const known = options.shares && internals.get(options.shares)
+  if (options.target === 'reference') return referenceProgram(func, traced, shared, seconds(), options.shares)
   const here = await machine()
   const { vectorBytes } = here
   const threads = options.threads || here.cores
+  const lent = new Map(
+    (known?.inputs ?? []).flatMap((slot) => {
+      const mine = shared.inputs.get(slot.path)
+      return mine && formatType(mine) === formatType(slot.type) ? [[slot.path, slot]] : []
+    }),
+  )
   const built = buildC(
     func,
     traced,
@@ -138,9 +150,12 @@ export async function compile<I extends Tree<ValueType>>(
       `${name}: ${flops.toLocaleString('en')} FLOP a step, ${threads} threads, ${vectorBytes * 8}-bit vectors`,
     ],
     options,
+    lent,
   )
   const sumBytes = (list: readonly Slot[], state: boolean): number =>
-    list.filter((slot) => isState(slot.path) === state).reduce((total, slot) => total + bytesOf(slot.type), 0)
+    list
+      .filter((slot) => isState(slot.path) === state && !lent.has(slot.path))
+      .reduce((total, slot) => total + bytesOf(slot.type), 0)
   const described = {
     ...shared,
     source: built.source,
@@ -163,19 +178,19 @@ export async function compile<I extends Tree<ValueType>>(
       ...(options.profile ? ['-DANNEAL_PROFILE'] : []),
     ],
   })
-  const native = openNative(compiled.path, built.arenaBytes)
+  const native = openNative(compiled.path, built.arenaBytes, known?.native)
   const slots = new Map([...built.outputs, ...built.inputs].map((slot) => [slot.path, slot]))
   const views = new Map<string, Values>()
   const view = (path: string): Values => {
     const slot = slots.get(path)
     if (!slot)
       throw new InternalError(`program ${name} has no '${path}', only ${[...slots.keys()].join(', ')}`)
-    const known = views.get(path) ?? viewOf(native.arena, slot)
-    views.set(path, known)
-    return known
+    const made = views.get(path) ?? (lent.has(path) ? options.shares!.view(path) : viewOf(native.arena, slot))
+    views.set(path, made)
+    return made
   }
   const write = (path: string, values: ArrayLike<number>): void => fillView(name, path, view(path), values)
-  return {
+  const program: Program = {
     ...described,
     compileSeconds: seconds(),
     cached: compiled.cached,
@@ -194,7 +209,12 @@ export async function compile<I extends Tree<ValueType>>(
     },
     close: () => native.close(),
   }
+  internals.set(program, { native, inputs: built.inputs.filter((slot) => !lent.has(slot.path)) })
+  return program
 }
+
+/** What a program needs of another whose inputs it shares. */
+const internals = new WeakMap<Program, { readonly native: NativeProgram; readonly inputs: readonly Slot[] }>()
 
 /** The tensor tree that a tree of types becomes inside the traced function. */
 export type Tensorised<T> = T extends ValueType ? Tensor : { readonly [K in keyof T]: Tensorised<T[K]> }
@@ -284,9 +304,15 @@ function referenceProgram(
   { inputPaths, outputPaths }: { inputPaths: readonly string[]; outputPaths: readonly string[] },
   shared: Pick<Program, 'flops' | 'func' | 'inputs' | 'outputs'>,
   compileSeconds: number,
+  lender?: Program,
 ): Program {
   const values = new Map<string, Float64Array>(
-    inputPaths.map((path, i) => [path, new Float64Array(sizeOf(func.params[i]!.shape))]),
+    inputPaths.map((path, i) => {
+      const { type } = func.params[i]!
+      const theirs = lender?.inputs.get(path)
+      const same = theirs && formatType(theirs) === formatType(type)
+      return [path, same ? (lender!.view(path) as Float64Array) : new Float64Array(sizeOf(type.shape))]
+    }),
   )
   const view = (path: string): Float64Array => {
     const known = values.get(path)
@@ -299,7 +325,9 @@ function referenceProgram(
       func,
       inputPaths.map((path) => values.get(path)!.slice()),
     )
-    outputPaths.forEach((path, i) => values.set(path, results[i]!))
+    outputPaths.forEach((path, i) =>
+      isState(path) ? values.get(path)!.set(results[i]!) : values.set(path, results[i]!),
+    )
   }
   return {
     ...shared,

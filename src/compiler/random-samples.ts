@@ -166,6 +166,19 @@ const generators: Readonly<Record<string, Generator>> = {
       ],
     }
   },
+  scatter(shape, pick, extent) {
+    const index = shape(0, 2)
+    const rest = shape(0, 2)
+    const rows = pick(1, extent)
+    return {
+      inputs: [f64([rows, ...rest]), valueType('i32', index), f64([...index, ...rest])],
+      ranges: [
+        [-2, 2],
+        [-1, rows + 1],
+        [-2, 2],
+      ],
+    }
+  },
 }
 
 /** 1 to 3 axes, kernels and padding that may exceed the input, strides that may skip some of it. */

@@ -62,14 +62,18 @@ export function ropeFrequencies(dim: number, theta: number, scaling?: RopeScalin
   })
 }
 
-/** Tables for positions start … start + time - 1: cos and sin [time, dim/2] in f32 angles. `start`: i32 scalar or number. */
-export function ropeTables(
+/** Tables for positions start … start + time - 1. `start`: i32 scalar or number. */
+export const ropeTables = (
   time: number,
   frequencies: readonly number[],
   start: Tensor | number = 0,
-): RopeTables {
+): RopeTables => ropeTablesAt(iota(time, 'time').add(start), frequencies)
+
+/** Tables for any positions, i32 [time]: cos and sin [time, dim/2] in f32 angles. */
+export function ropeTablesAt(positions: Tensor, frequencies: readonly number[]): RopeTables {
   const half = frequencies.length
-  const position = iota(time, 'time').add(start).cast('f32').reshape([time, 1])
+  const time = positions.size(0)
+  const position = positions.cast('f32').reshape([time, 1])
   const row = concat(
     frequencies.map((frequency) => full(frequency, { dtype: 'f32', shape: [1, 1], axes: [null, null] })),
     1,

@@ -83,14 +83,13 @@ export async function loadCheckpoint(
   path: string,
   program: Program,
   into: (name: string) => string | undefined,
+  needed: (input: string) => boolean = (input) => input.startsWith(prefix),
 ): Promise<void> {
   const file = await openSafetensors(path)
   try {
     await file.verify()
     const writes: [string, Float32Array | Int32Array][] = []
-    const wanted = new Set(
-      [...program.inputs.keys()].filter((name) => name.startsWith(prefix) || name.startsWith('params.')),
-    )
+    const wanted = new Set([...program.inputs.keys()].filter(needed))
     for (const [name, tensor] of file.tensors) {
       const target = into(name)
       if (target === undefined) continue

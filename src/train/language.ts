@@ -249,7 +249,7 @@ async function loop(
   const began = performance.now()
   const tokensPerStep = config.batch * config.model.context
   const evaluator = new Evaluator(config, model, data)
-  const sampler = new Sampler(model, data.tokenizer, config.threads)
+  const sampler = new Sampler(model, data.tokenizer, { threads: config.threads })
   const profiler = options.profile && new StepProfiler(program, options.profile, config.steps - start.step)
   let step = start.step
   let savedStep = start.saved ? step : undefined
@@ -333,7 +333,7 @@ async function loop(
     throw error
   } finally {
     evaluator.close()
-    sampler.close()
+    await sampler.close()
     program.close()
     data.train.close()
     data.validation.close()

@@ -1,6 +1,7 @@
 /** The composites, in reading order. A new one is one file and one line here. */
 import { adamwComposite } from './adamw.ts'
 import { attentionBackwardComposite, attentionComposite } from './attention.ts'
+import { cachedAttentionComposite } from './cached-attention.ts'
 import type { Composite } from './composite.ts'
 import { crossEntropyComposite } from './cross-entropy.ts'
 import { geluComposite } from './gelu.ts'
@@ -21,6 +22,7 @@ export const composites: readonly Composite[] = [
   maxPoolComposite,
   averagePoolComposite,
   resizeNearestComposite,
+  cachedAttentionComposite,
   crossEntropyComposite,
   adamwComposite,
   muonComposite,

@@ -33,6 +33,7 @@ import { randomOp } from './random.ts'
 import { reduceMaxOp } from './reduce-max.ts'
 import { reshapeOp } from './reshape.ts'
 import { scanOp } from './scan.ts'
+import { scatterOp } from './scatter.ts'
 import { scatterAddOp } from './scatter-add.ts'
 import { sinOp } from './sin.ts'
 import { sliceOp } from './slice.ts'
@@ -85,6 +86,7 @@ export const ops: readonly Op[] = [
   // indexed access
   gatherOp,
   scatterAddOp,
+  scatterOp,
   // structure
   callOp,
   scanOp,

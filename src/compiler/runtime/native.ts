@@ -8,6 +8,9 @@ import { loadShared, viewMemory } from './toolchain.ts'
 
 export interface NativeProgram {
   readonly arena: ArrayBuffer
+  /** Its address, for a program that borrows from this one. */
+  readonly pointer: unknown
+  readonly closed: boolean
   /** One step, off the main thread. */
   run(): Promise<void>
   /** One step on this very thread, which it blocks: no hand-over to another thread, for steps of microseconds. */
@@ -23,7 +26,8 @@ export interface NativeProgram {
 const open = new Set<string>()
 let copies = 0
 
-export function openNative(path: string, arenaBytes: number): NativeProgram {
+/** `lender`: the program in whose arena this one finds the inputs it shares; it must stay open. */
+export function openNative(path: string, arenaBytes: number, lender?: NativeProgram): NativeProgram {
   const own = open.has(path) ? `${path.replace(/\.so$/, '')}.${process.pid}-${copies++}.so` : path
   if (own !== path) copyFileSync(path, own)
   const library = loadShared(own)
@@ -41,13 +45,19 @@ export function openNative(path: string, arenaBytes: number): NativeProgram {
       fix: 'use a smaller batch, context or model, or recompute=true',
     })
   }
+  library.func('void anneal_borrow(void *arena)')(lender?.pointer ?? null)
   const step = library.func('void anneal_run(void)')
   const flops = library.func('int64_t anneal_flops(void)')
   const stop = library.func('void anneal_close(void)')
   let closed = false
   return {
     arena: viewMemory(pointer, Math.max(bytes, 64)),
+    pointer,
+    get closed() {
+      return closed
+    },
     run() {
+      if (lender?.closed) throw new InternalError('the program that this one shares inputs with is closed')
       if (closed) throw new InternalError('this program is closed')
       return new Promise((resolve, reject) => {
         step.async((error: Error | null) => (error ? reject(error) : resolve()))

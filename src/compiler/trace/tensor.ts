@@ -37,6 +37,7 @@ import { pad } from '../ops/pad.ts'
 import { random as randomNode } from '../ops/random.ts'
 import { reduceMax } from '../ops/reduce-max.ts'
 import { reshape } from '../ops/reshape.ts'
+import { scatter } from '../ops/scatter.ts'
 import { sin } from '../ops/sin.ts'
 import { slice } from '../ops/slice.ts'
 import { sqrt } from '../ops/sqrt.ts'
@@ -263,6 +264,10 @@ export class Tensor {
   /** Rows of this table by an i32 index of any shape: [R, …] by [I…] gives [I…, …]. */
   take(index: Tensor): Tensor {
     return new Tensor(gather(this.node, index.node))
+  }
+  /** This table with rows replaced: the inverse of `take`. The last of equal indices wins; those outside are ignored. */
+  put(index: Tensor, rows: Tensor): Tensor {
+    return new Tensor(scatter(this.node, index.node, rows.node))
   }
 
   /** Product by axis names: `contract` names disappear, other names found on both sides are batch axes. */

@@ -24,7 +24,7 @@ import {
   type Tensor,
   type ValueType,
 } from '../../compiler/index.ts'
-import { dropout, linear, ropeFrequencies, ropeTables, rotate } from '../../nn/layers.ts'
+import { dropout, linear, ropeFrequencies, ropeTablesAt, rotate, type RopeTables } from '../../nn/layers.ts'
 import type { LanguageConfig } from './config.ts'
 
 export type ModelConfig = LanguageConfig['model'] & { readonly vocab: number }
@@ -98,7 +98,7 @@ export type ParameterTree<T> = {
   readonly head?: T
 }
 export type ModelWeights = ParameterTree<Tensor>
-type LayerWeights = ModelWeights['layers']
+export type LayerWeights = ModelWeights['layers']
 
 /** Element type, shape and axes of every parameter. */
 export const parameterTypes = (config: ModelConfig): ParameterTree<ValueType> =>
@@ -108,6 +108,66 @@ export const parameterTypes = (config: ModelConfig): ParameterTree<ValueType> =>
     axes,
   })) as ParameterTree<ValueType>
 
+/** How a pass differs from another: where its tokens stand, how they look at one another, what is dropped. */
+export interface Pass {
+  readonly tables: RopeTables | undefined
+  /** q [batch, time, heads, dim], k and v [batch, time, kvHeads, dim] to [batch, time, heads, dim]. */
+  readonly attend: (q: Tensor, k: Tensor, v: Tensor) => Tensor
+  /** Dropout of a use (`stream`) of its own. */
+  readonly drop: (x: Tensor, stream: number) => Tensor
+}
+
+const norm = (x: Tensor, { block }: ModelConfig, weight?: Tensor): Tensor =>
+  block === 'modern' ? rmsNorm(x, undefined, rmsEps) : layerNorm(x, weight)
+
+/** Rotary tables for positions [time], where the block has any. */
+export const tablesAt = (positions: Tensor, { block, width, heads }: ModelConfig): Pass['tables'] =>
+  block === 'modern' ? ropeTablesAt(positions, ropeFrequencies(width / heads, ropeTheta)) : undefined
+
+/** tokens [batch, time] at learned positions [time, embed] (or none) to [batch, time, embed]. */
+export function embed(
+  weights: ModelWeights,
+  tokens: Tensor,
+  positions: Tensor | undefined,
+  { block }: ModelConfig,
+): Tensor {
+  const x = weights.tokens.take(tokens)
+  const placed = positions ? x.add(positions) : x
+  return block === 'modern' ? rmsNorm(placed, undefined, rmsEps) : placed
+}
+
+/** One block: x [batch, time, embed] plus what attention and the MLP add. */
+export function layer(
+  x: Tensor,
+  w: LayerWeights,
+  config: ModelConfig,
+  { tables, attend, drop }: Pass,
+): Tensor {
+  const { width, heads, kvHeads, block } = config
+  const dim = width / heads
+  const normed = norm(x, config, w.norm1)
+  const head = (weight: Tensor, axis: string, count: number): Tensor =>
+    linear(normed, weight).split(axis, { heads: count, dim })
+  let q = head(w.attn.q, 'q', heads)
+  let k = head(w.attn.k, 'k', kvHeads)
+  const v = head(w.attn.v, 'v', kvHeads)
+  if (tables) {
+    q = rotate(rmsNorm(q, undefined, rmsEps), tables)
+    k = rotate(rmsNorm(k, undefined, rmsEps), tables)
+  }
+  const mixed = attend(q, k, v).merge(['heads', 'dim'], 'q')
+  const attended = x.add(drop(linear(mixed, w.attn.o), 2))
+  const hidden = linear(norm(attended, config, w.norm2), w.mlp.up)
+  const active = block === 'modern' ? hidden.max(0).square() : gelu(hidden)
+  return attended.add(drop(linear(active, w.mlp.down), 3))
+}
+
+/** What the last block returns, [batch, time, embed], to logits [batch, time, vocab]. */
+export function readout(weights: ModelWeights, last: Tensor, config: ModelConfig): Tensor {
+  const final = norm(last, config, weights.norm)
+  return weights.head ? linear(final, weights.head) : final.dot(weights.tokens, 'embed')
+}
+
 /** tokens [batch, time] i32 to logits [batch, time, vocab]. `key` switches dropout on. */
 export function forward(
   weights: ModelWeights,
@@ -115,48 +175,31 @@ export function forward(
   config: ModelConfig,
   key?: Omit<RandomKey, 'salt'>,
 ): Tensor {
-  const { width, heads, kvHeads, block } = config
-  const dim = width / heads
-  const modern = block === 'modern'
   const time = tokens.size('time')
   const rate = key ? config.dropout : 0
-  const drop = (x: Tensor, layer: Tensor, stream: number): Tensor =>
-    rate > 0 && key ? dropout(x, rate, { ...key, salt: layer }, stream) : x
-
-  let x = weights.tokens.take(tokens)
-  if (weights.positions) x = x.add(weights.positions.slice(0, 0, time))
-  x = modern ? rmsNorm(x, undefined, rmsEps) : x
-  x = drop(x, iota(1).reshape([]), 1)
-  const tables = modern ? ropeTables(time, ropeFrequencies(dim, ropeTheta)) : undefined
-
-  const layer = (x: Tensor, w: LayerWeights, index: Tensor): Tensor => {
-    const normed = modern ? rmsNorm(x, undefined, rmsEps) : layerNorm(x, w.norm1)
-    const head = (weight: Tensor, axis: string, count: number): Tensor =>
-      linear(normed, weight).split(axis, { heads: count, dim })
-    let q = head(w.attn.q, 'q', heads)
-    let k = head(w.attn.k, 'k', kvHeads)
-    const v = head(w.attn.v, 'v', kvHeads)
-    if (tables) {
-      q = rotate(rmsNorm(q, undefined, rmsEps), tables)
-      k = rotate(rmsNorm(k, undefined, rmsEps), tables)
-    }
-    const mixed = attention(q, k, v).merge(['heads', 'dim'], 'q')
-    const attended = x.add(drop(linear(mixed, w.attn.o), index, 2))
-    const hidden = linear(
-      modern ? rmsNorm(attended, undefined, rmsEps) : layerNorm(attended, w.norm2),
-      w.mlp.up,
-    )
-    const active = modern ? hidden.max(0).square() : gelu(hidden)
-    return attended.add(drop(linear(active, w.mlp.down), index, 3))
-  }
+  const drop = (x: Tensor, salt: Tensor, stream: number): Tensor =>
+    rate > 0 && key ? dropout(x, rate, { ...key, salt }, stream) : x
+  const embedded = embed(weights, tokens, weights.positions?.slice(0, 0, time), config)
+  const x = drop(embedded, iota(1).reshape([]), 1)
+  const tables = tablesAt(iota(time, 'time'), config)
   const [last] = scan(
     x,
     { weights: weights.layers, index: iota(config.layers, 'layer') },
-    (x, slice) => [checkpoint((args) => layer(args.x, args.weights, args.index), { x, ...slice }), {}],
+    (x, slice) => [
+      checkpoint(
+        (args) =>
+          layer(args.x, args.weights, config, {
+            tables,
+            attend: attention,
+            drop: (y, stream) => drop(y, args.index, stream),
+          }),
+        { x, ...slice },
+      ),
+      {},
+    ],
     { name: 'layers' },
   )
-  const final = modern ? rmsNorm(last, undefined, rmsEps) : layerNorm(last, weights.norm)
-  return weights.head ? linear(final, weights.head) : final.dot(weights.tokens, 'embed')
+  return readout(weights, last, config)
 }
 
 /** Mean nats per token of tokens [batch, time + 1]: each position predicts the next. */

@@ -1,6 +1,7 @@
 /**
  * The C target from function to text: lays out the arena (parameters, results, temporaries), lowers, and emits. Pure: the
- * same function always gives the same text, which is what the compiled program is cached by.
+ * same function always gives the same text, which is what the compiled program is cached by. Inputs `lent` by another
+ * program stay in the arena of that one.
  */
 import type { Traced } from '../../trace/functions.ts'
 import type { Func } from '../../graph/node.ts'
@@ -46,6 +47,7 @@ export function buildC(
   target: VectorTarget,
   title: readonly string[],
   { apart = false }: { readonly apart?: boolean } = {},
+  lent: ReadonlyMap<string, Slot> = new Map(),
 ): BuiltProgram {
   let offset = 0
   const guards: Guard[] = []
@@ -58,9 +60,13 @@ export function buildC(
     }
     return slot
   }
-  const place = (slot: Slot): Storage =>
-    new Storage(slot.path, bytesOf(slot.type), `(arena + ${slot.offset})`)
-  const inputs = func.params.map((param, i) => reserve(inputPaths[i]!, param.type))
+  const place = (slot: Slot): Storage => {
+    const from = lent.get(slot.path) === slot ? 'lender' : 'arena'
+    return new Storage(slot.path, bytesOf(slot.type), `(${from} + ${slot.offset})`)
+  }
+  const inputs = func.params.map(
+    (param, i) => lent.get(inputPaths[i]!) ?? reserve(inputPaths[i]!, param.type),
+  )
   const outputs = func.results.map((result, i) => {
     const path = outputPaths[i]!
     const known = isState(path) ? inputs.find((slot) => slot.path === path) : undefined

@@ -1,6 +1,6 @@
 /**
  * The emitted program: one readable C file with the prelude, every kernel once, the step (all kernel calls in order, run
- * by the whole team), and five exports. The host opens it, writes inputs into the arena, calls `anneal_run`, and reads
+ * by the whole team), and six exports. The host opens it, writes inputs into the arena, calls `anneal_run`, and reads
  * results from the arena; nothing crosses the border in between.
  */
 import { InternalError } from '../../../errors.ts'
@@ -35,6 +35,7 @@ export function emitProgram(program: ProgramText): string {
     profileText(program.block),
     program.library.code,
     `#define ARENA_BYTES ${program.arenaBytes}LL`,
+    'static char *lender;',
     '',
     '/* One step of the program. Every thread of the team runs this. */',
     'static void step(const int tid, char *const arena) {',
@@ -68,7 +69,8 @@ function emitChain(
   const ends = ['tid', 'tid + 1'].map((part) => `share(${rows}, ${unit}, ${part})`)
   if (kind !== 'rows' || steps.length === 1) {
     return steps.flatMap((step) => {
-      if (step.kind === 'loop') return [`${indent}/* ${comment(step)} */`, ...emitLoop(step, sites, base, indent)]
+      if (step.kind === 'loop')
+        return [`${indent}/* ${comment(step)} */`, ...emitLoop(step, sites, base, indent)]
       const call = emitCall(step, sites, kind === 'rows' ? ends : [], base)
       return [
         `${indent}/* ${comment(step)} */`,
@@ -92,12 +94,7 @@ function emitChain(
 const comment = (step: Step): string =>
   (step.kind === 'loop' ? step.comment : describeWork(step.work)).replaceAll('*/', '* /')
 
-function emitCall(
-  step: KernelStep,
-  sites: SiteNumbers,
-  range: readonly string[],
-  base: number,
-): string {
+function emitCall(step: KernelStep, sites: SiteNumbers, range: readonly string[], base: number): string {
   const args = step.args.map(
     ({ storage, bytes }) => `(void *)(${address(storage, base)}${bytes === 0 ? '' : ` + ${bytes}`})`,
   )
@@ -184,7 +181,7 @@ INLINE int64_t clamp_index(const int64_t i, const int64_t rows) { return i < 0 ?
 `
 
 const host = `
-/* ---- the team and the five exports ----------------------------------------------------------------------------- */
+/* ---- the team and the six exports ------------------------------------------------------------------------------ */
 
 typedef struct {
   char *arena;
@@ -193,6 +190,10 @@ typedef struct {
 } Program;
 
 static Program program;
+
+/* Another program's arena, where the inputs lie that it shares with this one. */
+void anneal_borrow(char *arena) { lender = arena; }
+
 #define ARENA_SIZE (ARENA_BYTES > 0 ? ARENA_BYTES : 64)
 
 static void *worker(void *argument) {

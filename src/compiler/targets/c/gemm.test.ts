@@ -3,6 +3,7 @@ import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { dotFlops, emitDot, type DotSpec, type EmittedKernel, type Operand } from './gemm.ts'
 import type { Element } from './gemm-plan.ts'
+import { skinnyKind } from './gemm-skinny.ts'
 import { compileC, onTeam } from './harness.ts'
 import { prelude, uniqueSupport, type VectorTarget } from './prelude.ts'
 
@@ -226,4 +227,54 @@ test('results have the same bits on 1, 2 and 5 threads, with blocks of the depth
     results.push(chosen.map((one, i) => run(i, wave(one.sizeA), wave(one.sizeB)).bits))
   }
   for (const other of results.slice(1)) assert.deepEqual(other, results[0])
+})
+
+/** Products of few rows: both drivers, one group of rows and several, tails everywhere, blocks of the depth. */
+const skinny: readonly Case[] = [1, 2, 4, 7, 8, 9, 16].flatMap((m) => [
+  product([1, m, 230, 205], ['rows', 'rows']),
+  product([1, m, 31, 77], ['rows', 'columns']),
+  product([1, m, 49, 20], ['rows', 'rows'], 'f64'),
+  product([1, m, 6, 100], ['rows', 'columns'], 'f64'),
+])
+
+test('products of few rows are exact on vectors of every width, and count their operations', async () => {
+  const specs = skinny.map(({ spec }) => spec)
+  assert.ok(specs.every((spec) => skinnyKind(spec) !== undefined))
+  for (const target of [
+    { threads: 2, vectorBytes: 64, registers: 32 },
+    { threads: 3, vectorBytes: 32, registers: 16 },
+    { threads: 1, vectorBytes: 16, registers: 32 },
+  ] as const) {
+    const run = await build(specs, target)
+    skinny.forEach((one, i) => {
+      const { out, operations } = run(i, small(one.sizeA, 1), small(one.sizeB, 2))
+      assert.deepEqual(out, reference(one), show(one))
+      assert.equal(operations, dotFlops(one.spec), show(one))
+    })
+  }
+})
+
+test('a row of a product of few rows has the same bits whatever the other rows and the team', async () => {
+  const wave = (length: number): Float64Array => Float64Array.from({ length }, (_, i) => Math.sin(i * 1.7))
+  const widest = [16, 16, 16, 16].map((_, layout) => skinny[6 * 4 + layout]!)
+  const rowsOf = new Map<number, Uint8Array[]>()
+  for (const threads of [1, 2, 5]) {
+    const run = await build(
+      skinny.map(({ spec }) => spec),
+      { threads, vectorBytes: 64, registers: 32 },
+    )
+    skinny.forEach((one, i) => {
+      const { spec } = one
+      const whole = widest[i % 4]!
+      const bits = run(i, wave(whole.sizeA).subarray(0, one.sizeA), wave(one.sizeB)).bits
+      const rowBytes = bits.length / spec.m
+      const known = rowsOf.get(i % 4) ?? []
+      rowsOf.set(i % 4, known)
+      for (let row = 0; row < spec.m; row++) {
+        const mine = bits.slice(row * rowBytes, (row + 1) * rowBytes)
+        known[row] ??= mine
+        assert.deepEqual(mine, known[row], `${show(one)}, row ${row}, ${threads} threads`)
+      }
+    })
+  }
 })

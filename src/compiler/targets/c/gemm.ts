@@ -7,6 +7,7 @@ import { accumulator, batchesOf, planGemm, type DotSpec, type Element, type Gemm
 import type { Nature } from './span.ts'
 import { emitDeepDriver, goesDeep, planDeep } from './gemm-deep.ts'
 import { emitRowsDriver, emitTilesDriver, goesByRows, isPanel, packedBytes, planRows } from './gemm-rows.ts'
+import { emitSkinny, skinnyKind } from './gemm-skinny.ts'
 import { cTypes, lanesOf, type Float, type Support, type VectorTarget } from './prelude.ts'
 import { emitTile, emitTranspose, maxRows, maxVectors, tileName, tileType, type Tile } from './tile.ts'
 
@@ -33,6 +34,7 @@ export const dotFlops = (spec: DotSpec): number => 2 * batchesOf(spec) * spec.m 
 export function emitDot(name: string, spec: DotSpec, target: VectorTarget): EmittedKernel {
   // A column result is as dense as a row: the transposed product fills whole vectors.
   const dot = spec.n === 1 && spec.m > 1 ? transposed(spec) : spec
+  if (skinnyKind(dot) && dot === spec) return emitSkinny(name, dot, target)
   const types: Types = { a: dot.a.dtype, b: dot.b.dtype, out: dot.out }
   const [a, b] = dot === spec ? ['a', 'b'] : ['b', 'a']
   if (dot === spec && goesByRows(spec, target)) return emitRowProduct(name, spec, target)

@@ -11,6 +11,7 @@ import { callOp, compositeName, optionsOf } from '../../ops/call.ts'
 import { convGeometry, convRoles, rolesOf } from '../../ops/convolution.ts'
 import { dotAxes, freeAxes } from '../../ops/dot.ts'
 import { emitAttention, emitAttentionBackward, type AttentionSpec } from './attention.ts'
+import { emitCachedAttention, type CachedAttentionSpec } from './cached-attention.ts'
 import { emitConv, type ConvSpec } from './conv.ts'
 import { emitDot, type DotSpec, type EmittedKernel } from './gemm.ts'
 import { isRowLocal, never, type Locality, type Nature } from './span.ts'
@@ -21,7 +22,7 @@ import { collapse, denseView, isDense, type View } from './view.ts'
 
 /** Composites with a kernel of their own on this target. */
 export const claimed = (composite: string): boolean =>
-  composite === 'attention' || composite === 'attentionBackward'
+  composite === 'attention' || composite === 'attentionBackward' || composite === 'cachedAttention'
 
 export interface Chosen {
   readonly name: string
@@ -103,6 +104,8 @@ export class KernelLibrary {
   choose(node: Node, views: readonly View[]): Chosen {
     if (node.op.name === 'dot') return this.#dot(node, views)
     if (node.op.name in convRoles) return this.#conv(node, views)
+    if (node.op === callOp && compositeName(node) === 'cachedAttention')
+      return this.#cachedAttention(node, views)
     if (node.op === callOp && claimed(compositeName(node))) return this.#attention(node, views)
     throw new InternalError(`no kernel for ${describe(node)}`)
   }
@@ -217,7 +220,31 @@ export class KernelLibrary {
     const result = rolesOf(node)[2]
     const spec: ConvSpec = { result, dtype: node.dtype as 'f32' | 'f64', geometry: convGeometry(node) }
     const copies = new Map(views.flatMap((view, i) => (isDense(view) ? [] : [[i, view] as const])))
-    return this.#emit('conv', spec, (name) => emitConv(name, spec, this.#target), copies, views.map(() => never))
+    return this.#emit(
+      'conv',
+      spec,
+      (name) => emitConv(name, spec, this.#target),
+      copies,
+      views.map(() => never),
+    )
+  }
+
+  #cachedAttention(node: Node, views: readonly View[]): Chosen {
+    const [q, k] = node.inputs as [Node, Node]
+    const [rows, heads, dim] = q.shape as [number, number, number]
+    const [slots, kvHeads, keys] = k.shape as [number, number, number]
+    const copies = new Map(views.flatMap((view, i) => (isDense(view) ? [] : [[i, view] as const])))
+    const dtype = q.dtype as 'f32' | 'f64'
+    const scale = optionsOf(node)['scale'] as number
+    const spec: CachedAttentionSpec = { dtype, rows, heads, kvHeads, slots, keys, dim, scale }
+    const emit = (name: string): EmittedKernel => emitCachedAttention(name, spec, this.#target)
+    return this.#emit(
+      'cached_attention',
+      spec,
+      emit,
+      copies,
+      views.map(() => never),
+    )
   }
 
   #attention(node: Node, views: readonly View[]): Chosen {

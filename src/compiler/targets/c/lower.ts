@@ -460,9 +460,9 @@ class Lowering {
   /** Whether a use of `old` is over when the step at `place` writes `out` over it, in every thread. */
   #isBefore({ place: used, local }: Moment, place: Place, out: Storage, old: Storage): boolean {
     if (used.phase !== place.phase) return used.phase < place.phase
-    if (used.chain !== place.chain || !(place.chain.kind === 'serial' || local(place.chain.rows)))
-      return false
-    if (used.index !== place.index) return used.index < place.index
+    if (used.chain !== place.chain) return false
+    if (used.index !== place.index)
+      return used.index < place.index && (place.chain.kind === 'serial' || local(place.chain.rows))
     return this.#inPlace.some((pair) => pair.place === place && pair.out === out && pair.input === old)
   }
 }

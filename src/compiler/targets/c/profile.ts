@@ -19,13 +19,15 @@ export type SiteNumbers = ReadonlyMap<KernelStep, number>
 
 /** Kernel calls of a block in the order of the text, and how often each runs: chains call a kernel once a block of rows. */
 function walk(block: Block, times: number): { step: KernelStep; times: number }[] {
-  return block.phases.flat().flatMap((chain) =>
-    chain.steps.flatMap((step) =>
-      step.kind === 'loop'
-        ? walk(step.block, times * step.length)
-        : [{ step, times: times * Math.ceil(chain.rows / chain.block) }],
-    ),
-  )
+  return block.phases
+    .flat()
+    .flatMap((chain) =>
+      chain.steps.flatMap((step) =>
+        step.kind === 'loop'
+          ? walk(step.block, times * step.length)
+          : [{ step, times: times * Math.ceil(chain.rows / chain.block) }],
+      ),
+    )
 }
 
 export const numberSites = (block: Block): SiteNumbers =>

@@ -43,6 +43,12 @@ export function rowShare(
     : { nature: { kind: 'rows', rows, unit: rows === size ? 64 : 1 }, lines: ['OPAQUE(begin, end)'] }
 }
 
+/** Kernels that find their share by themselves, unless one thread does all. */
+export const shared = (serial: boolean): Pick<KernelText, 'nature' | 'local'> => ({
+  nature: { kind: serial ? 'serial' : 'team' },
+  local: new Map(),
+})
+
 export function emitRows(kernel: RowKernel, fusion: Fusion): KernelText {
   const values = new Values(fusion)
   const columns = kernel.columns ?? chooseColumns(kernel, fusion)

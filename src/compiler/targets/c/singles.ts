@@ -8,7 +8,8 @@ import { concatAxis } from '../../ops/concat.ts'
 import { reducedAxes } from '../../ops/reduce.ts'
 import { leadingReduce, type Fusion, type SingleKernel } from './fuse.ts'
 import { indices, offsetAt, type Position } from './index.ts'
-import { range, rowShare, serialLimit, type KernelText } from './rows.ts'
+import { range, rowShare, serialLimit, shared, type KernelText } from './rows.ts'
+import { emitScatter } from './scatter.ts'
 import { localReads } from './span.ts'
 import { cType, literal, localType, Values } from './values.ts'
 
@@ -17,6 +18,7 @@ export function emitSingle(kernel: SingleKernel, fusion: Fusion): KernelText {
   if (node.op.name === 'concat') return emitConcat(kernel, fusion)
   if (node.op.name === 'pad') return emitPad(node, fusion)
   if (node.op.name === 'scatterAdd') return emitScatterAdd(node, fusion)
+  if (node.op.name === 'scatter') return emitScatter(node, fusion)
   if (leadingReduce(node)) return emitColumns(kernel, fusion)
   return emitReduce(node, fusion)
 }
@@ -45,12 +47,6 @@ function evaluate(
   visit(operand)
   return { lines, value: values.operand(operand, position), flops }
 }
-
-/** Kernels that find their share by themselves, unless one thread does all. */
-const shared = (serial: boolean): Pick<KernelText, 'nature' | 'local'> => ({
-  nature: { kind: serial ? 'serial' : 'team' },
-  local: new Map(),
-})
 
 const counted = (flops: number): string[] => (flops > 0 ? [`COUNT(${flops});`] : [])
 
