@@ -14,6 +14,10 @@ const benches: Readonly<Record<string, Bench>> = {
     does: 'a training step beside PyTorch [--rounds 7] [--seconds 1] [--threads N] [--only default|classic] [--compile]',
     load: () => import('./step.ts'),
   },
+  'gemm-bf16': {
+    does: 'matrix products of bf16 operands beside f32, against measured peaks [--threads N]',
+    load: () => import('./gemm-bf16.ts'),
+  },
   startup: {
     does: 'how long help and compiling the default recipe take, cold and cached [--json]',
     load: () => import('./startup.ts'),

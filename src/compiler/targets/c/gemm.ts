@@ -4,6 +4,7 @@
  * fast as one. Layout of scratch: copied panels of b, shared by the team, then a copied block of a for each thread.
  */
 import { accumulator, batchesOf, planGemm, type DotSpec, type Element, type GemmPlan } from './gemm-plan.ts'
+import { emitPairDot, pairKind } from './gemm-bf16.ts'
 import { cTypes, lanesOf, type Support, type VectorTarget } from './prelude.ts'
 import { emitTile, emitTranspose, maxRows, maxVectors, tileName, tileType, type Tile } from './tile.ts'
 
@@ -24,6 +25,8 @@ export const dotFlops = (spec: DotSpec): number => 2 * batchesOf(spec) * spec.m 
  * thread of the team. Kernels that share scratch must be separated by a barrier.
  */
 export function emitDot(name: string, spec: DotSpec, target: VectorTarget): EmittedKernel {
+  const pairs = pairKind(spec, target)
+  if (pairs) return emitPairDot(name, spec, pairs, target)
   // A column result is as dense as a row: the transposed product fills whole vectors.
   const dot = spec.n === 1 && spec.m > 1 ? transposed(spec) : spec
   const types: Types = { a: dot.a.dtype, b: dot.b.dtype, out: dot.out }
