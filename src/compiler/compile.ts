@@ -113,9 +113,9 @@ export async function compile<I extends Tree<ValueType>>(
   const seconds = (): number => (performance.now() - started) / 1000
   if (options.target === 'reference') return referenceProgram(func, traced, shared, seconds())
   const here = await machine()
-  const { vectorBytes } = here
+  const { vectorBytes, registers, bf16Products } = here
   const threads = options.threads || here.cores
-  const built = buildC(func, traced, { threads, vectorBytes, registers: vectorBytes === 64 ? 32 : 16 }, [
+  const built = buildC(func, traced, { threads, vectorBytes, registers, bf16Products }, [
     `${name}: ${flops.toLocaleString('en')} FLOP a step, ${threads} threads, ${vectorBytes * 8}-bit vectors`,
   ])
   const compiled = await compileShared({
