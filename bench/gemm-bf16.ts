@@ -182,9 +182,7 @@ double run_${name}(void) {
   for (const shape of shapes) {
     for (const layout of layouts) {
       const cells = kinds.map((kind) => {
-        const at = cases.findIndex(
-          (one) => one.shape === shape && one.layout === layout && one.kind === kind,
-        )
+        const at = cases.findIndex((one) => one.shape === shape && one.layout === layout && one.kind === kind)
         const got = rate(`dot${at}`)
         return `${got.toFixed(0)} (${((100 * got) / peakOf[kind]).toFixed(0)} %)`.padStart(17)
       })

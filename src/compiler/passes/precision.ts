@@ -116,7 +116,9 @@ function narrowStacks(func: Func): Func {
   const rule: Rule = (node, inputs, context) => {
     if (isRounding(node) && isNarrow(node.inputs[0]!)) return inputs[0]
     if (node.op !== scanOp) return undefined
-    const narrow = new Set((users.get(node) ?? []).filter(isNarrow).map((get) => get.attrs['index'] as number))
+    const narrow = new Set(
+      (users.get(node) ?? []).filter(isNarrow).map((get) => get.attrs['index'] as number),
+    )
     if (narrow.size === 0) return undefined
     const body = context.func(scanAttrs(node).body)
     const made = body.results.map((result, i) => (narrow.has(i) ? rounded(result) : result))

@@ -58,7 +58,14 @@ export async function machine(): Promise<Machine> {
   const vectorBytes = wide ? 64 : features.includes('avx2') ? 32 : 16
   const registers = wide || features.includes('neon') ? 32 : 16
   const bf16Products = bf16ProductsOf(features, cpuLine('vendor_id'))
-  return { cpuModel: cpuModel(), cores: availableParallelism(), vectorBytes, registers, bf16Products, features }
+  return {
+    cpuModel: cpuModel(),
+    cores: availableParallelism(),
+    vectorBytes,
+    registers,
+    bf16Products,
+    features,
+  }
 }
 
 /**

@@ -152,11 +152,7 @@ for (const kind of ['bf16', 'i16'] as const) {
         const [a, b] = [small(one.sizeA, 1), small(one.sizeB, 2)]
         const { out, operations } = run(i, a, b)
         const want = reference(one, a, b)
-        assert.deepEqual(
-          out,
-          one.spec.out === 'bf16' ? want.map(roundBf16) : want,
-          JSON.stringify(one.spec),
-        )
+        assert.deepEqual(out, one.spec.out === 'bf16' ? want.map(roundBf16) : want, JSON.stringify(one.spec))
         assert.equal(operations, dotFlops(one.spec))
       })
     })
@@ -207,7 +203,9 @@ test('i16: every error is below the bound that the largest of each stretch sets'
   const { m, n, k } = one.spec
   const at = (x: Float64Array, operand: Operand, free: boolean, i: number, p: number): number =>
     Math.abs(
-      x[free ? i * operand.rowStride + p * operand.colStride : p * operand.rowStride + i * operand.colStride]!,
+      x[
+        free ? i * operand.rowStride + p * operand.colStride : p * operand.rowStride + i * operand.colStride
+      ]!,
     )
   for (let i = 0; i < m; i++)
     for (let j = 0; j < n; j++) {

@@ -1,7 +1,7 @@
 /**
  * Matrix products of bf16 operands by instructions that multiply pairs (tile-bf16.ts). Everything is packed: b once, by
  * the whole team, in panels of columns; a by each thread, a block of rows at a time. A panel of the result is added up
- * in f32 beside the packed rows, stretch after stretch of the contracted axis, and then written out once, as f32 or
+ * in f32 beside the packed rows, stretch after stretch of the contracted axis; the last one writes it out, as f32 or
  * rounded to bf16. The contracted axis is never split over threads, so their number cannot change a bit.
  * Scratch: packed b and its scales, shared; then for each thread packed a, its scales, and the panel of the result.
  */
@@ -72,7 +72,10 @@ export function planPairs(spec: DotSpec, { threads }: VectorTarget): PairPlan {
   const onePanel = copies * cells * vectors * 16
   const panelsAtOnce = Math.min(panels, roundUp(Math.max(1, Math.floor(panelBytes / onePanel)), columnParts))
   const oneGroup = cells * groupRows
-  const groupsAtOnce = Math.min(groups, Math.max(16, Math.floor(rowBytes / oneGroup)))
+  const mostGroups = Math.max(4, Math.floor(rowBytes / oneGroup))
+  // Of equal blocks, none of them small.
+  const ownGroups = Math.min(groups, Math.ceil(rowSets / rowParts))
+  const groupsAtOnce = Math.ceil(ownGroups / Math.ceil(ownGroups / mostGroups))
   return {
     vectors,
     tailVectors: columns - (panels - 1) * vectors,
@@ -224,19 +227,20 @@ static void gemm_${kind}_block_${dtype}(const int tid, const pair_plan *g, const
   for (long panel = panelFirst; panel < panelEnd; panel++) {
     const int last = panel == g->panels - 1;
     const long width = (last ? g->tailVectors : g->vectors) * 16, columns = pair_least(width, g->n - panel * whole);
+    ${out} *const target = out + first * ${rows} * g->n + panel * whole;
     for (long s = 0; s < g->stretches; s++) {
       const long pairs = (pair_least(${stretch}, g->k - s * ${stretch}) + 1) / 2, unit = (panel - block) * g->stretches + s;
       for (long i = 0; i < height; i += 8) {
         const long at = s * count + i / ${rows}, half = i % ${rows};
-        g->tiles[last](pairs, packedA + at * ${half * rows} + half, packedB + unit * ${half} * whole, panelOut + i * width,
-                       scalesA + at * ${rows} + half, scalesB + unit * whole, s > 0);
+        float *const sum = panelOut + i * width;
+        const int direct = ${dtype === 'f32' ? 's == g->stretches - 1 && columns == width && i + 8 <= height' : '0'};
+        g->tiles[last](pairs, packedA + at * ${half * rows} + half, scalesA + at * ${rows} + half,
+                       packedB + unit * ${half} * whole, scalesB + unit * whole, s > 0 ? sum : 0,
+                       direct ? (float *)(target + i * g->n) : sum, direct ? g->n : width);
       }
     }
-    for (long i = 0; i < height; i++) {
-      const float *const row = panelOut + i * width;
-      ${out} *const target = out + (first * ${rows} + i) * g->n + panel * whole;
-      for (long j = 0; j < columns; j++) target[j] = ${dtype === 'bf16' ? 'f32_to_bf16(row[j])' : 'row[j]'};
-    }
+    for (long i = ${dtype === 'f32' ? 'columns == width ? height - height % 8 : 0' : '0'}; i < height; i++)
+      for (long j = 0; j < columns; j++) target[i * g->n + j] = ${dtype === 'bf16' ? 'f32_to_bf16(panelOut[i * width + j])' : 'panelOut[i * width + j]'};
     COUNT(2 * height * columns * g->k);
   }
 }

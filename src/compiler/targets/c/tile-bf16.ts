@@ -24,12 +24,17 @@ export const maxTileVectors = 3
 
 export const pairTileName = (kind: PairKind, vectors: number): string => `tile_${kind}_${vectors}`
 
-/** The function type of all tiles: `out[8, columns] (+)= a b`, with `pairs` of the contracted axis. */
+const parameters = `const long pairs, const uint32_t *a, const float *scaleA, const uint32_t *b, const float *scaleB,
+                       const float *before, float *out, const long outRow`
+
+/**
+ * The function type of all tiles: `out[8, columns] = before + a b`, with `pairs` of the contracted axis. `before` is dense
+ * (none: zero), rows of `out` lie `outRow` apart.
+ */
 export const pairTileType: Support = {
   name: 'pair_tile',
   code: `
-typedef void pair_tile(const long pairs, const uint32_t *a, const uint32_t *b, float *out, const float *scaleA,
-                       const float *scaleB, const int accumulate);
+typedef void pair_tile(${parameters});
 `,
 }
 
@@ -39,11 +44,12 @@ const accumulators: Readonly<Record<PairKind, { vector: string; multiplyAdd: str
   i16: {
     vector: 'vi32',
     multiplyAdd: 'dot_pairs_i16',
-    result: '(__builtin_convertvector(sum[i][j], vf32) * scaleA[i]) * *(const vf32u *)(scaleB + j * LANES_f32)',
+    result:
+      '(__builtin_convertvector(sum[i][j], vf32) * scaleA[i]) * *(const vf32u *)(scaleB + j * LANES_f32)',
   },
 }
 
-/** C text of the tile: `a` holds 16 rows a pair of which 8 are used, `b` and `out` as many columns as the tile. */
+/** C text of the tile: `a` holds 16 rows a pair of which 8 are used, `b` as many columns as the tile. */
 export function emitPairTile(kind: PairKind, vectors: number): Support {
   const { vector, multiplyAdd, result } = accumulators[kind]
   const eachRow = `_Pragma("GCC unroll ${tileRows}") for (int i = 0; i < ${tileRows}; i++)`
@@ -51,10 +57,10 @@ export function emitPairTile(kind: PairKind, vectors: number): Support {
   return {
     name: pairTileName(kind, vectors),
     code: `
-static __attribute__((noinline)) void ${pairTileName(kind, vectors)}(
-    const long pairs, const uint32_t *a, const uint32_t *b, float *out, const float *scaleA, const float *scaleB,
-    const int accumulate) {
+static __attribute__((noinline)) void ${pairTileName(kind, vectors)}(${parameters}) {
   (void)scaleA, (void)scaleB;
+  /* The lines that the end writes come in while the products are made. */
+  ${eachRow} ${eachVector} __builtin_prefetch(out + i * outRow + j * LANES_f32, 1);
   ${vector} sum[${tileRows}][${vectors}];
   ${eachRow} ${eachVector} sum[i][j] = (${vector}){0};
   for (long p = 0; p < pairs; p++, a += ${groupRows}, b += ${vectors} * LANES_f32) {
@@ -65,11 +71,14 @@ static __attribute__((noinline)) void ${pairTileName(kind, vectors)}(
       ${eachVector} sum[i][j] = ${multiplyAdd}(sum[i][j], left, line[j]);
     }
   }
-  ${eachRow} ${eachVector} {
-    vf32u *const cell = (vf32u *)(out + (i * ${vectors} + j) * LANES_f32);
-    const vf32 value = ${result};
-    if (accumulate) *cell += value;
-    else *cell = value;
+  ${eachRow} {
+    ${eachVector} {
+      vf32 value = ${result};
+      if (before) value += *(const vf32u *)(before + j * LANES_f32);
+      *(vf32u *)(out + j * LANES_f32) = value;
+    }
+    if (before) before += ${vectors} * LANES_f32;
+    out += outRow;
   }
 }
 `,

@@ -1,0 +1,53 @@
+/**
+ * `precision=bf16` trains like f32: the same recipe, seed and data on the bundled text, with the loss curves in a stated
+ * band (docs/precision.md). Runs are deterministic, so the band is checked, not estimated.
+ */
+import assert from 'node:assert/strict'
+import { mkdtempSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { after, test } from 'node:test'
+import { resolveConfig } from '../src/models/language/config.ts'
+import { readRun } from '../src/runs/index.ts'
+import { trainLanguage } from '../src/train/language.ts'
+
+const runsDir = mkdtempSync(join(tmpdir(), 'anneal-precision-'))
+after(() => rmSync(runsDir, { recursive: true, force: true }))
+
+const steps = 120
+const window = 20
+
+/** Means of the training loss over windows of steps, and the validation loss at the end. */
+async function trained(precision: 'f32' | 'bf16'): Promise<{ curve: number[]; validation: number }> {
+  const config = resolveConfig({
+    steps,
+    batch: 16,
+    precision,
+    model: { block: 'gpt2', context: 64, layers: 2, width: 128, heads: 4 },
+    optim: { name: 'adamw', lr: 2e-3, warmup: 10 },
+    eval: { every: 0 },
+    sample: { every: 0, tokens: 1 },
+  })
+  const { runId, status } = await trainLanguage(config, { runsDir })
+  assert.equal(status, 'finished')
+  const { points } = readRun(runsDir, runId)
+  const losses = points.flatMap(({ metrics }) => metrics['loss'] ?? [])
+  const validation = points.flatMap(({ metrics }) => metrics['validationLoss'] ?? []).at(-1)!
+  const curve = Array.from(
+    { length: steps / window },
+    (_, i) => losses.slice(i * window, (i + 1) * window).reduce((a, b) => a + b) / window,
+  )
+  return { curve, validation }
+}
+
+test('the loss of bf16 stays within 0.5 % of that of f32, and is not the same', async () => {
+  const f32 = await trained('f32')
+  const bf16 = await trained('bf16')
+  assert.ok(f32.validation < 2.6, `f32 has learnt: ${f32.validation}`)
+  const apart = (a: number, b: number): number => Math.abs(a - b) / b
+  const worst = Math.max(...bf16.curve.map((loss, i) => apart(loss, f32.curve[i]!)))
+  assert.ok(worst < 0.005, `training losses differ by ${worst}`)
+  const end = apart(bf16.validation, f32.validation)
+  assert.ok(end < 0.005, `validation losses differ by ${end}: ${bf16.validation}, ${f32.validation}`)
+  assert.notDeepEqual(bf16.curve, f32.curve)
+})
