@@ -7,6 +7,7 @@ import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { after, test } from 'node:test'
+import { compile, grad, scan, valueType, type Tensor } from '../src/compiler/index.ts'
 import { resolveConfig } from '../src/models/language/config.ts'
 import { readRun } from '../src/runs/index.ts'
 import { trainLanguage } from '../src/train/language.ts'
@@ -50,4 +51,36 @@ test('the loss of bf16 stays within 0.5 % of that of f32, and is not the same', 
   const end = apart(bf16.validation, f32.validation)
   assert.ok(end < 0.005, `validation losses differ by ${end}: ${bf16.validation}, ${f32.validation}`)
   assert.notDeepEqual(bf16.curve, f32.curve)
+})
+
+/** Three layers with weights, a nonlinearity and a loss; gradients of everything. */
+const network = ({ x, w, v }: { x: Tensor; w: Tensor; v: Tensor }) => {
+  const [last] = scan(x, { w }, (x, slice) => [x.matmul(slice.w).tanh().add(x), {}], { name: 'layers' })
+  const loss = last.matmul(v).square().mean()
+  return { loss, grads: grad(loss, { w, v }) }
+}
+const f32 = (...shape: number[]) => valueType('f32', shape)
+const types = { x: f32(48, 40), w: f32(3, 40, 40), v: f32(40, 33) }
+
+/** Loss and gradients, after a check of the operations that were counted. */
+async function gradients(options: { threads?: number; target?: 'reference' }): Promise<Float64Array[]> {
+  const program = await compile(network, types, { precision: 'bf16', checking: true, ...options })
+  const wave = (size: number, rate: number): Float32Array =>
+    Float32Array.from({ length: size }, (_, i) => Math.sin(i * rate) * 0.4)
+  await program.run({ x: wave(48 * 40, 1.7), w: wave(3 * 40 * 40, 2.3), v: wave(40 * 33, 0.9) })
+  const values = ['loss', 'grads.w', 'grads.v'].map((path) => Float64Array.from(program.view(path)))
+  if (options.target !== 'reference') assert.equal(program.countedFlops(), program.flops)
+  program.close()
+  return values
+}
+
+test('a bf16 program agrees with the float64 reference, counts its FLOPs, and gives the same bits on 1, 2 and 3 threads', async () => {
+  const want = await gradients({ target: 'reference' })
+  const got = await gradients({ threads: 1 })
+  want.forEach((expected, i) => {
+    const size = Math.sqrt(expected.reduce((sum, x) => sum + x * x, 0))
+    const gap = Math.sqrt(expected.reduce((sum, x, j) => sum + (x - got[i]![j]!) ** 2, 0))
+    assert.ok(gap < 2e-3 * size, `result ${i}: ${gap / size}`)
+  })
+  for (const threads of [2, 3]) assert.deepEqual(await gradients({ threads }), got)
 })

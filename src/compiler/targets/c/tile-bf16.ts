@@ -66,6 +66,8 @@ static __attribute__((noinline)) void ${pairTileName(kind, vectors)}(${parameter
   for (long p = 0; p < pairs; p++, a += ${groupRows}, b += ${vectors} * LANES_f32) {
     vu32 line[${vectors}];
     ${eachVector} line[j] = *(const vu32u *)(b + j * LANES_f32);
+    /* The next stretch of the panel comes in behind this one. */
+    ${eachVector} __builtin_prefetch(b + (${stretch / 2} * ${vectors} + j) * LANES_f32);
     ${eachRow} {
       const vu32 left = (vu32){0} + a[i];
       ${eachVector} sum[i][j] = ${multiplyAdd}(sum[i][j], left, line[j]);
@@ -183,6 +185,7 @@ ${
     ? `  uint32_t lines[${groupRows} * ${half}] __attribute__((aligned(64)));
   for (int r = 0; r < ${groupRows}; r++) {
     const bf16 *const row = in + r * freeStride;
+    for (int q = 0; q < ${stretch}; q += 32) __builtin_prefetch(row + 4 * freeStride + q);
     uint16_t largest = 0;
     for (int q = 0; q < ${stretch}; q++) {
       const uint16_t size = row[q] & 0x7fffu;
