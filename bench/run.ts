@@ -30,6 +30,14 @@ const benches: Readonly<Record<string, Bench>> = {
     does: 'generation over a key/value cache beside PyTorch [--rounds 5] [--seconds 1] [--threads N] [--only 124M|6x384|6x384-16] [--alone]',
     load: () => import('./generate.ts'),
   },
+  'gemm-bf16': {
+    does: 'matrix products of bf16 operands beside f32, against measured peaks [--threads N]',
+    load: () => import('./gemm-bf16.ts'),
+  },
+  precision: {
+    does: 'a training step in f32 and bf16, taking turns [--rounds 7] [--layers 6] [--width 384] [--batch 16] [--threads N]',
+    load: () => import('./precision.ts'),
+  },
   startup: {
     does: 'how long help and compiling the default recipe take, cold and cached [--json]',
     load: () => import('./startup.ts'),

@@ -134,7 +134,7 @@ export async function compile<I extends Tree<ValueType>>(
   const known = options.shares && internals.get(options.shares)
   if (options.target === 'reference') return referenceProgram(func, traced, shared, seconds(), options.shares)
   const here = await machine()
-  const { vectorBytes } = here
+  const { vectorBytes, registers, bf16Products } = here
   const threads = options.threads || here.cores
   const lent = new Map(
     (known?.inputs ?? []).flatMap((slot) => {
@@ -145,7 +145,7 @@ export async function compile<I extends Tree<ValueType>>(
   const built = buildC(
     func,
     traced,
-    { threads, vectorBytes, registers: vectorBytes === 64 ? 32 : 16 },
+    { threads, vectorBytes, registers, bf16Products },
     [
       `${name}: ${flops.toLocaleString('en')} FLOP a step, ${threads} threads, ${vectorBytes * 8}-bit vectors`,
     ],

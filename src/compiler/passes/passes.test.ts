@@ -18,6 +18,7 @@ import { sizeOf, valueType, type ValueType } from '../graph/types.ts'
 import { addOp } from '../ops/add.ts'
 import { flopsOf } from '../ops/cost.ts'
 import { input } from '../ops/input.ts'
+import { scanAttrs } from '../ops/scan.ts'
 import { inputRanges, randomInputs, randomProgram } from '../random-graph.ts'
 import { uniformPick } from '../random-samples.ts'
 import { interpret } from '../targets/reference/interpret.ts'
@@ -463,6 +464,49 @@ test('a bf16 product is the product of rounded operands', () => {
   assert.deepEqual(got, want)
   assert.notDeepEqual(got, interpret(func, data)[0])
 })
+
+test('bf16 converts weights before a loop, and stacks what only products read at half the bytes', () => {
+  const layers = ({ x, w, s }: Tensors): Tensors => {
+    const [last] = scan(
+      x!,
+      { w: w!.reshape([3, 6, 6]) },
+      (x, slice) => [x.mul(s!).matmul(slice.w!).tanh().matmul(s!).add(x), {}],
+      { name: 'layers' },
+    )
+    const loss = last.square().mean()
+    return { loss, ...grad(loss, { dw: w!, ds: s! }) }
+  }
+  const func = trace({ x: f32(6, 6), w: f32(18, 6), s: f32(6, 6) }, layers)
+  const rounded = runPipeline(func, { ...plainPolicies, precision: 'bf16' })
+  const loops = allNodes(rounded).filter((node) => node.op.name === 'scan')
+  assert.equal(loops.length, 2)
+  for (const loop of loops) {
+    const body = bodyOf(loop)!
+    const users = (x: Node): Node[] =>
+      reachable([...body.params, ...body.results]).filter((node) => node.inputs.includes(x))
+    // No loop converts what it is handed: neither weights nor what the forward loop kept.
+    for (const param of body.params.filter((x) => x.dtype === 'f32'))
+      assert.ok(users(param).every((user) => user.dtype === 'f32' || isCarry(loop, param)))
+    assert.ok(body.params.some((x) => x.dtype === 'bf16'))
+  }
+  const [forward] = loops
+  const stacked = forward!.types.filter((type) => type.dtype === 'bf16')
+  assert.ok(stacked.length >= 2, `${stacked.length} stacks in bf16`)
+  // The shared matrix is multiplied elementwise and by products: the loop gets it in both types.
+  const given = forward!.inputs.filter(({ shape }) => shape.join() === '6,6').map(({ dtype }) => dtype)
+  assert.deepEqual(given.toSorted(), ['bf16', 'f32', 'f32'])
+  assert.equal(flopsOf(rounded), flopsOf(runPipeline(func, plainPolicies)))
+  const data = drawAll(func, 9)
+  const want = interpret(runPipeline(func, plainPolicies), data)
+  const got = interpret(rounded, data)
+  got.forEach((x, i) => assert.ok(worstError(x, want[i]!) < 0.05))
+})
+
+const isCarry = (loop: Node, param: Node): boolean => {
+  const { body, numConstants, numCarries } = scanAttrs(loop)
+  const at = body.params.indexOf(param)
+  return at >= numConstants && at < numConstants + numCarries
+}
 
 test('bf16 leaves f64 products alone', () => {
   const func = trace({ x: f64(4, 6), w: f64(6, 5), v: f64(5, 2) }, network)

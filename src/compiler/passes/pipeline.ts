@@ -28,8 +28,8 @@ export const pipeline: readonly Pass[] = [
   { name: 'simplify', run: simplify },
   { name: 'recompute', run: (func, policies) => recompute(func, policies.recompute) },
   { name: 'gradient', run: gradient, legality: { gone: ['grad'] } },
-  { name: 'precision', run: (func, policies) => precision(func, policies.precision) },
   { name: 'inline', run: (func, policies) => inline(func, policies.claimed), legality: { gone: ['grad'] } },
+  { name: 'precision', run: (func, policies) => precision(func, policies.precision) },
   { name: 'simplify', run: simplify, legality: { gone: ['grad'] } },
 ]
 

@@ -1,19 +1,128 @@
 /**
  * The precision policy. `bf16`: operands of every f32 matrix product, forward and backward, are rounded to bfloat16 and
  * accumulated in f32; parameters, optimizer state, reductions and elementwise work stay f32 (Micikevicius et al.,
- * Mixed Precision Training). Runs after differentiation so that both directions follow it.
+ * Mixed Precision Training). Runs after differentiation, so that both directions follow it, and after composites are
+ * inlined: what a target claims keeps its precision.
+ *
+ * A rounded value is stored once, as bf16: conversions go below moves, so that a value and its transpose share one; out
+ * of loops where they are of weights, so that those are converted once a step; and into the loop that stacked a value
+ * for a backward one, so that the stack has half the bytes.
  */
-import type { Func } from '../graph/node.ts'
-import { cast } from '../ops/cast.ts'
+import { bodyOf, currentGraph, reachable, type Func, type Node } from '../graph/node.ts'
+import { broadcastOp } from '../ops/broadcast.ts'
+import { barrierOp } from '../ops/barrier.ts'
+import { callOp } from '../ops/call.ts'
+import { cast, castOp } from '../ops/cast.ts'
 import { dot, dotAxes, dotOp } from '../ops/dot.ts'
-import { Rewrite } from './rewrite.ts'
+import { getOp } from '../ops/get.ts'
+import { input } from '../ops/input.ts'
+import { reshapeOp } from '../ops/reshape.ts'
+import { scan, scanAttrs, scanOp } from '../ops/scan.ts'
+import { transposeOp } from '../ops/transpose.ts'
+import { substitute } from '../trace/functions.ts'
+import { Rewrite, type Rule } from './rewrite.ts'
 
 export type Precision = 'f32' | 'bf16'
 
 export function precision(func: Func, policy: Precision): Func {
-  if (policy === 'f32') return func
-  return new Rewrite((node, [a, b]) => {
-    if (node.op !== dotOp || node.dtype !== 'f32' || a!.dtype !== 'f32') return undefined
-    return dot(cast(a!, 'bf16'), cast(b!, 'bf16'), dotAxes(node))
-  }).func(func)
+  return policy === 'f32' ? func : narrowStacks(new Rewrite(roundOperands()).func(func))
+}
+
+function roundOperands(): Rule {
+  const kept = new Rewrite(() => undefined)
+  return (node, inputs, context) => {
+    if (node.op === scanOp) return hoistRounding(node, inputs, context.func(scanAttrs(node).body))
+    if (node.op === callOp) return kept.rebuild(node, inputs)
+    const [a, b] = inputs as [Node, Node]
+    if (node.op !== dotOp || a.dtype !== 'f32' || b.dtype !== 'f32') return undefined
+    return dot(rounded(a), rounded(b), dotAxes(node))
+  }
+}
+
+const moves = new Set([reshapeOp, transposeOp, broadcastOp, barrierOp])
+
+/** A value in bf16: below what only moves it, and nothing to do where it was widened from bf16. */
+function rounded(x: Node): Node {
+  const [source, ...others] = x.inputs
+  if (source && moves.has(x.op)) return currentGraph().intern(x.op, [rounded(source), ...others], x.attrs)
+  return x.op === castOp && source!.dtype === 'bf16' ? source! : cast(x, 'bf16')
+}
+
+const isRounding = (node: Node): boolean =>
+  node.op === castOp && node.dtype === 'bf16' && node.inputs[0]!.dtype === 'f32'
+
+/** Who reads each node of a function, without the bodies it carries. */
+function usersOf(func: Func): Map<Node, Node[]> {
+  const users = new Map<Node, Node[]>()
+  for (const node of reachable([...func.params, ...func.results]))
+    for (const x of new Set(node.inputs)) users.set(x, [...(users.get(x) ?? []), node])
+  return users
+}
+
+/**
+ * The loop with constants and slices that its body only rounds handed over in bf16. A constant that is read in f32, too,
+ * is handed over in both.
+ */
+function hoistRounding(node: Node, inputs: readonly Node[], body: Func): Node {
+  const attrs = scanAttrs(node)
+  const { numConstants, numCarries } = attrs
+  const users = usersOf(body)
+  const scope = currentGraph().scope()
+  const narrow = new Map<Node, Node>()
+  const params = [...body.params]
+  const outer = [...inputs]
+  const extra: { param: Node; outer: Node }[] = []
+  body.params.forEach((param, i) => {
+    const readers = users.get(param) ?? []
+    const rounding = readers.find(isRounding)
+    if (!rounding || (i >= numConstants && i < numConstants + numCarries)) return
+    const only = readers.length === 1 && !body.results.includes(param)
+    if (!only && i >= numConstants) return
+    const half = input(scope, `${String(param.attrs['name'])} in bf16`, rounding.type)
+    narrow.set(rounding, half)
+    if (only) [params[i], outer[i]] = [half, rounded(inputs[i]!)]
+    else extra.push({ param: half, outer: rounded(inputs[i]!) })
+  })
+  params.splice(numConstants, 0, ...extra.map(({ param }) => param))
+  outer.splice(numConstants, 0, ...extra.map((one) => one.outer))
+  const results = narrow.size === 0 ? body.results : substitute(body.results, narrow)
+  return scan(outer, {
+    ...attrs,
+    body: currentGraph().func(body.name, params, results),
+    numConstants: numConstants + extra.length,
+  })
+}
+
+/** Every function of a program: itself and the bodies of loops. */
+function functionsOf(func: Func): Func[] {
+  const inner = reachable([...func.params, ...func.results]).flatMap((node) =>
+    node.op === scanOp ? [bodyOf(node)!] : [],
+  )
+  return [func, ...inner.flatMap(functionsOf)]
+}
+
+/** Stacked results of loops that are only read rounded are stacked rounded. */
+function narrowStacks(func: Func): Func {
+  const functions = functionsOf(func)
+  const users = new Map(functions.flatMap((one) => [...usersOf(one)]))
+  const results = new Set(functions.flatMap((one) => one.results))
+  const isNarrow = (node: Node): boolean => {
+    if (node.op !== getOp || node.inputs[0]!.op !== scanOp || node.dtype !== 'f32' || results.has(node))
+      return false
+    const stacked = (node.attrs['index'] as number) >= scanAttrs(node.inputs[0]!).numCarries
+    const readers = users.get(node) ?? []
+    return stacked && readers.length > 0 && readers.every(isRounding)
+  }
+  const rule: Rule = (node, inputs, context) => {
+    if (isRounding(node) && isNarrow(node.inputs[0]!)) return inputs[0]
+    if (node.op !== scanOp) return undefined
+    const narrow = new Set(
+      (users.get(node) ?? []).filter(isNarrow).map((get) => get.attrs['index'] as number),
+    )
+    if (narrow.size === 0) return undefined
+    const body = context.func(scanAttrs(node).body)
+    const made = body.results.map((result, i) => (narrow.has(i) ? rounded(result) : result))
+    return scan(inputs, { ...scanAttrs(node), body: currentGraph().func(body.name, body.params, made) })
+  }
+  return new Rewrite(rule).func(func)
 }

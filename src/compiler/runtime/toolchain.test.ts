@@ -6,7 +6,7 @@ import { join } from 'node:path'
 import { after, afterEach, test } from 'node:test'
 import { UserError } from '../../errors.ts'
 import { cacheDir } from './cache.ts'
-import { featuresFromMacros, machine } from './machine.ts'
+import { bf16ProductsOf, featuresFromMacros, machine } from './machine.ts'
 import { compileShared, findCompiler, loadShared } from './toolchain.ts'
 
 const folder = mkdtempSync(join(tmpdir(), 'anneal-toolchain-'))
@@ -177,4 +177,14 @@ test('ANNEAL_ISA restricts instructions, and a name it does not know is a mistak
   } finally {
     setEnvironment('ANNEAL_ISA', kept)
   }
+})
+
+test('instructions for bf16 products follow from features and vendor', () => {
+  const amd = 'vendor_id\t: AuthenticAMD'
+  const intel = 'vendor_id\t: GenuineIntel'
+  const all = ['avx512f', 'avx512_bf16', 'avx512_vnni']
+  assert.equal(bf16ProductsOf(all, amd), 'bf16')
+  assert.equal(bf16ProductsOf(all, intel), 'i16')
+  assert.equal(bf16ProductsOf(['avx512f', 'avx512_vnni'], amd), 'i16')
+  assert.equal(bf16ProductsOf(['avx2', 'fma'], amd), undefined)
 })

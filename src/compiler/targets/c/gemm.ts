@@ -4,6 +4,7 @@
  * fast as one. Layout of scratch: copied panels of b, shared by the team, then a copied block of a for each thread.
  */
 import { accumulator, batchesOf, planGemm, type DotSpec, type Element, type GemmPlan } from './gemm-plan.ts'
+import { emitPairDot, pairKind } from './gemm-bf16.ts'
 import type { Nature } from './span.ts'
 import { emitDeepDriver, goesDeep, planDeep } from './gemm-deep.ts'
 import { emitRowsDriver, emitTilesDriver, goesByRows, isPanel, packedBytes, planRows } from './gemm-rows.ts'
@@ -32,6 +33,8 @@ export const dotFlops = (spec: DotSpec): number => 2 * batchesOf(spec) * spec.m 
  * thread of the team. Kernels that share scratch must be separated by a barrier.
  */
 export function emitDot(name: string, spec: DotSpec, target: VectorTarget): EmittedKernel {
+  const pairs = pairKind(spec, target)
+  if (pairs) return emitPairDot(name, spec, pairs, target)
   // A column result is as dense as a row: the transposed product fills whole vectors.
   const dot = spec.n === 1 && spec.m > 1 ? transposed(spec) : spec
   if (skinnyKind(dot) && dot === spec) return emitSkinny(name, dot, target)

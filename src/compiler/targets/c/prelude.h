@@ -111,6 +111,8 @@ INLINE bf16 f32_to_bf16(const float x) {
   return (bf16)(x != x ? (bits >> 16) | 0x40u : rounded);
 }
 INLINE float round_bf16(const float x) { return bf16_to_f32(f32_to_bf16(x)); }
+/* Of a value that round_bf16 gave. */
+INLINE bf16 bf16_of_rounded(const float x) { return (bf16)(bits_of(x) >> 16); }
 
 /* ---- f32 functions -------------------------------------------------------------------------------------------- */
 

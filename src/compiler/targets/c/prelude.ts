@@ -13,6 +13,8 @@ export interface VectorTarget {
   readonly vectorBytes: 64 | 32 | 16
   /** How many vector registers there are: 32 AVX-512 and NEON, 16 otherwise. */
   readonly registers: 32 | 16
+  /** Instructions for products of bf16 operands, where there are any faster than f32 multiply-adds. */
+  readonly bf16Products?: 'bf16' | 'i16' | undefined
 }
 
 /** A piece of C that several kernels share: emit it once, before its first user. Equal names mean equal code. */

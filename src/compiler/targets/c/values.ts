@@ -93,7 +93,9 @@ export class Values {
 
   store(node: Node, at: string, value: string): string {
     const cell = `${this.pointer(node, true)}[${at}]`
-    return `${cell} = ${node.dtype === 'bf16' ? `f32_to_bf16(${value})` : value};`
+    if (node.dtype !== 'bf16') return `${cell} = ${value};`
+    // Elementwise values are rounded when they are computed; sums are not.
+    return `${cell} = ${node.op.kind === 'elementwise' ? 'bf16_of_rounded' : 'f32_to_bf16'}(${value});`
   }
 
   /** The expression of an elementwise, gather or random node from its operands. */
