@@ -8,12 +8,15 @@ import { existsSync } from 'node:fs'
 import { createInterface } from 'node:readline'
 import { fileURLToPath } from 'node:url'
 import { failure } from '../src/errors.ts'
+import type { LanguageConfig } from '../src/models/language/config.ts'
 import type { Contestant } from './slices.ts'
 
 export interface Peer extends Contestant {
   readonly version: string
   readonly parameters: number
   readonly threads: number
+  /** Sends a line that is not answered. */
+  order(line: string): void
   close(): void
 }
 
@@ -22,11 +25,14 @@ export interface PeerOptions {
   readonly compile: boolean
 }
 
+/** One instruction set for all: MKL and PyTorch's own kernels obey these, as ours obey ANNEAL_ISA. */
+const narrow = { MKL_ENABLE_INSTRUCTIONS: 'AVX2', ATEN_CPU_CAPABILITY: 'avx2', ONEDNN_MAX_CPU_ISA: 'AVX2' }
+
 const folder = new URL('peers/', import.meta.url)
-const python = fileURLToPath(new URL('.venv/bin/python', folder))
+export const python = fileURLToPath(new URL('.venv/bin/python', folder))
 
 /** Whether peers/install.sh has been run here. */
-export const peerInstalled = (): boolean => existsSync(python)
+export const torchInstalled = (): boolean => existsSync(python)
 
 /**
  * Starts PyTorch with one of the two recipes that peers/torch_models.py knows; ready when its first steps are done.
@@ -42,15 +48,60 @@ export const startTorch = (config: object, { threads, compile }: PeerOptions): P
     ...(compile ? ['--compile'] : []),
   ])
 
+const llmcProgram = fileURLToPath(new URL('llmc/step', folder))
+
+/** Whether peers/llmc/install.sh has been run here. */
+export const llmcInstalled = (): boolean => existsSync(llmcProgram)
+
+/** llm.c's CPU trainer on a model of GPT-2's kind. */
+export const startLlmc = ({ model, batch, threads }: LanguageConfig, vocab: number): Promise<Peer> => {
+  const { layers, width, heads, context } = model
+  const sizes = [layers, width, heads, context, vocab, batch, context].map(String)
+  return startPeer('llm.c', llmcProgram, sizes, { OMP_NUM_THREADS: String(threads) })
+}
+
+/** PyTorch for single operations: one process that holds many, see peers/torch_micro.py. */
+export interface MicroPeer {
+  readonly version: string
+  contestant(name: string, spec: object): Contestant
+  close(): void
+}
+
+export async function startTorchMicro(threads: number): Promise<MicroPeer> {
+  const script = fileURLToPath(new URL('torch_micro.py', folder))
+  const peer = await startPeer('PyTorch', python, [script, '--threads', String(threads)])
+  return {
+    version: peer.version,
+    contestant: (name, spec) => ({
+      name,
+      run(k) {
+        peer.order(`use ${JSON.stringify(spec)}`)
+        return peer.run(k)
+      },
+    }),
+    close: () => peer.close(),
+  }
+}
+
 /** Starts any program that speaks the peer's protocol. */
-export async function startPeer(name: string, command: string, args: readonly string[]): Promise<Peer> {
-  const child = spawn(command, args, { stdio: ['pipe', 'pipe', 'pipe'] })
+export async function startPeer(
+  name: string,
+  command: string,
+  args: readonly string[],
+  environment: NodeJS.ProcessEnv = {},
+): Promise<Peer> {
+  const restricted = process.env['ANNEAL_ISA'] === 'avx2' ? narrow : {}
+  const env = { ...process.env, ...restricted, ...environment }
+  const child = spawn(command, args, { stdio: ['pipe', 'pipe', 'pipe'], env })
   const replies = createInterface({ input: child.stdout })[Symbol.asyncIterator]()
   const lastWords = listen(child)
   const answer = async (): Promise<Record<string, unknown>> => {
-    const { value, done } = await replies.next()
-    if (done) throw died(name, command, await lastWords)
-    return JSON.parse(value) as Record<string, unknown>
+    for (;;) {
+      const { value, done } = await replies.next()
+      if (done) throw died(name, command, await lastWords)
+      // Peers may talk of other things, too.
+      if (value.startsWith('{')) return JSON.parse(value) as Record<string, unknown>
+    }
   }
   const { version, parameters, threads } = await answer()
   return {
@@ -58,6 +109,9 @@ export async function startPeer(name: string, command: string, args: readonly st
     version: String(version),
     parameters: Number(parameters),
     threads: Number(threads),
+    order(line) {
+      child.stdin.write(`${line}\n`)
+    },
     async run(k) {
       child.stdin.write(`run ${k}\n`)
       return Number((await answer())['seconds'])
@@ -87,5 +141,5 @@ const died = (name: string, command: string, words: string): Error =>
     where: `${name} (${command})`,
     got: words,
     expected: 'a peer that runs training steps',
-    fix: 'install it again with bench/peers/install.sh, or remove bench/peers/.venv to measure without it',
+    fix: 'install it again (bench/peers/README.md), or remove it to measure without it',
   })

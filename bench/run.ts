@@ -10,9 +10,17 @@ interface Bench {
 }
 
 const benches: Readonly<Record<string, Bench>> = {
+  gemm: {
+    does: 'matrix products in f32 against the peak [--avx2] [--rounds 7] [--seconds 0.15] [--threads N] [--only 256x256x256,...]',
+    load: () => import('./gemm.ts'),
+  },
   step: {
-    does: 'a training step beside PyTorch [--rounds 7] [--seconds 1] [--threads N] [--only default|classic] [--compile]',
+    does: 'a training step beside PyTorch [--no-compile] [--bf16] [--rounds 7] [--seconds 1] [--threads N] [--only default,4x96,...]',
     load: () => import('./step.ts'),
+  },
+  gpt2: {
+    does: "GPT-2 124M: a training step beside PyTorch and llm.c, and ten losses against PyTorch's [--no-speed] [--no-agree] [--compile] [--rounds 3]",
+    load: () => import('./gpt2.ts'),
   },
   startup: {
     does: 'how long help and compiling the default recipe take, cold and cached [--json]',

@@ -17,6 +17,13 @@ export interface Timing {
   readonly secondsPerStep: readonly number[]
 }
 
+export interface Slicing {
+  readonly rounds: number
+  readonly seconds: number
+  /** What else belongs into every round, such as measuring the peak. */
+  readonly beforeRound?: () => Promise<void>
+}
+
 export interface Ratio {
   /** Of the medians: how many times faster than the other. */
   readonly median: number
@@ -30,13 +37,14 @@ export interface Ratio {
  */
 export async function alternate(
   contestants: readonly Contestant[],
-  { rounds, seconds }: { readonly rounds: number; readonly seconds: number },
+  { rounds, seconds, beforeRound }: Slicing,
 ): Promise<readonly Timing[]> {
   const entries: { contestant: Contestant; steps: number; times: number[] }[] = []
   for (const contestant of contestants) {
     entries.push({ contestant, steps: await stepsFor(contestant, seconds), times: [] })
   }
   for (let round = 0; round < rounds; round++) {
+    await beforeRound?.()
     for (const { contestant, steps, times } of round % 2 ? entries.toReversed() : entries) {
       times.push((await contestant.run(steps)) / steps)
     }

@@ -140,7 +140,7 @@ class Muon:
 class Trainer:
     """
     One training step of either recipe. `config`: block, layers, width, heads, context, batch, vocab; for the modern block
-    muonLr, adamLr, optionally scaleBy; for the classic one lr, weightDecay, clip.
+    muonLr, adamLr, optionally scaleBy; for the classic one lr, betas, eps, weightDecay, clip (0: none).
     """
 
     def __init__(self, config, compiled=False):
@@ -157,7 +157,8 @@ class Trainer:
             self.adam = torch.optim.AdamW(
                 self.model.parameters(),
                 lr=config["lr"],
-                betas=(0.9, 0.99),
+                betas=tuple(config["betas"]),
+                eps=config["eps"],
                 weight_decay=config["weightDecay"],
                 fused=True,
             )
@@ -169,7 +170,7 @@ class Trainer:
         loss.backward()
         if self.modern:
             self.muon.step(self.config["muonLr"] * factor)
-        else:
+        elif self.config["clip"]:
             nn.utils.clip_grad_norm_(self.model.parameters(), self.config["clip"], foreach=True)
         for group in self.adam.param_groups:
             group["lr"] = self.config["adamLr" if self.modern else "lr"] * factor

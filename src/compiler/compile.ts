@@ -75,6 +75,8 @@ export interface Program {
   write(path: string, values: ArrayLike<number>): void
   /** Writes the given inputs and runs once. Outputs are then read with `view`. */
   run(inputs?: Readonly<Record<string, ArrayLike<number>>>): Promise<void>
+  /** Runs once on the calling thread, which it blocks; worth it for programs of microseconds. */
+  runBlocking(): void
   /** FLOPs counted so far by a checking build. */
   countedFlops(): number
   /**
@@ -183,6 +185,7 @@ export async function compile<I extends Tree<ValueType>>(
       for (const [path, data] of Object.entries(values)) write(path, data)
       return native.run()
     },
+    runBlocking: () => native.runBlocking(),
     countedFlops: () => native.countedFlops(),
     profile() {
       if (!options.profile) throw notProfiled(name)
@@ -247,7 +250,7 @@ function fillView(program: string, path: string, target: Values, values: ArrayLi
 /** What a program that is text and nothing else says to whoever wants to run it. */
 function onlyText(
   name: string,
-): Pick<Program, 'cached' | 'view' | 'write' | 'run' | 'countedFlops' | 'profile' | 'close'> {
+): Pick<Program, 'cached' | 'view' | 'write' | 'run' | 'runBlocking' | 'countedFlops' | 'profile' | 'close'> {
   const refuse = (): never => {
     throw failure({
       where: name,
@@ -261,6 +264,7 @@ function onlyText(
     view: refuse,
     write: refuse,
     run: async () => refuse(),
+    runBlocking: refuse,
     countedFlops: refuse,
     profile: refuse,
     close() {},
@@ -290,6 +294,13 @@ function referenceProgram(
     return known
   }
   const write = (path: string, data: ArrayLike<number>): void => fillView('reference', path, view(path), data)
+  const runBlocking = (): void => {
+    const results = interpret(
+      func,
+      inputPaths.map((path) => values.get(path)!.slice()),
+    )
+    outputPaths.forEach((path, i) => values.set(path, results[i]!))
+  }
   return {
     ...shared,
     source: '',
@@ -301,12 +312,9 @@ function referenceProgram(
     write,
     async run(inputs = {}) {
       for (const [path, data] of Object.entries(inputs)) write(path, data)
-      const results = interpret(
-        func,
-        inputPaths.map((path) => values.get(path)!.slice()),
-      )
-      outputPaths.forEach((path, i) => values.set(path, results[i]!))
+      runBlocking()
     },
+    runBlocking,
     countedFlops: () => 0,
     profile() {
       throw notProfiled('reference')

@@ -8,7 +8,7 @@ import { readFileSync } from 'node:fs'
 import { availableParallelism, cpus } from 'node:os'
 import { join } from 'node:path'
 import { promisify } from 'node:util'
-import { failure } from '../../errors.ts'
+import { badUsage, failure } from '../../errors.ts'
 import { cacheDir, writeCached } from './cache.ts'
 import { findCompiler, wantedCompiler } from './compiler.ts'
 
@@ -36,8 +36,30 @@ const featureMacros: Readonly<Record<string, string>> = {
   __ARM_FEATURE_BF16: 'bf16',
 }
 
-/** The flag that makes a compiler use all of this processor; Arm's is spelled differently. */
-export const nativeFlag = process.arch === 'arm64' ? '-mcpu=native' : '-march=native'
+/** Instruction sets that `ANNEAL_ISA` may restrict programs to; for measuring and for debugging. */
+const levels: Readonly<Record<string, readonly string[]>> =
+  process.arch === 'x64'
+    ? { avx2: ['-march=x86-64-v3', '-mtune=native'], sse2: ['-march=x86-64', '-mtune=native'] }
+    : {}
+
+/**
+ * The flags that choose instructions: all of this processor's (Arm spells that differently), unless `ANNEAL_ISA` names
+ * fewer. Asked each time, so that one process can compile for several.
+ *
+ * @throws UserError when `ANNEAL_ISA` names none that we know.
+ */
+export function instructionFlags(): readonly string[] {
+  const wanted = process.env['ANNEAL_ISA'] || 'native'
+  if (wanted === 'native') return [process.arch === 'arm64' ? '-mcpu=native' : '-march=native']
+  const flags = Object.hasOwn(levels, wanted) ? levels[wanted] : undefined
+  if (flags) return flags
+  throw badUsage({
+    where: 'ANNEAL_ISA',
+    got: wanted,
+    expected: ['native', ...Object.keys(levels)].join(' or '),
+    fix: 'unset it to use everything this processor has',
+  })
+}
 
 /**
  * Facts about this machine; the first call on a processor asks the compiler, later ones read the cache.
@@ -45,7 +67,7 @@ export const nativeFlag = process.arch === 'arm64' ? '-mcpu=native' : '-march=na
  * @throws UserError when the compiler has to be asked and there is none.
  */
 export async function machine(): Promise<Machine> {
-  const key = hashOf([cpuFingerprint(), wantedCompiler()])
+  const key = hashOf([cpuFingerprint(), wantedCompiler(), ...instructionFlags()])
   const path = join(cacheDir(), `machine-${key}.json`)
   let features = storedFeatures(path)
   if (!features) {
@@ -95,11 +117,12 @@ function storedFeatures(path: string): readonly string[] | undefined {
 
 async function nativeMacros(): Promise<string> {
   const { path, args } = await findCompiler()
+  const flags = instructionFlags()
   try {
-    return (await run(path, [...args, nativeFlag, '-dM', '-E', '-x', 'c', '/dev/null'])).stdout
+    return (await run(path, [...args, ...flags, '-dM', '-E', '-x', 'c', '/dev/null'])).stdout
   } catch (error) {
     throw failure({
-      where: `${path} ${nativeFlag} -dM -E`,
+      where: `${path} ${flags.join(' ')} -dM -E`,
       got: (error as { stderr?: string }).stderr?.trim().split('\n')[0] || String(error),
       expected: 'a list of predefined macros',
       fix: 'install a current gcc or clang, or name another one with CC=',

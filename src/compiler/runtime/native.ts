@@ -10,6 +10,8 @@ export interface NativeProgram {
   readonly arena: ArrayBuffer
   /** One step, off the main thread. */
   run(): Promise<void>
+  /** One step on this very thread, which it blocks: no hand-over to another thread, for steps of microseconds. */
+  runBlocking(): void
   /** FLOPs counted so far by a checking build. */
   countedFlops(): number
   /** Memory of the profile of a build with -DANNEAL_PROFILE, of which the caller knows the size. */
@@ -50,6 +52,10 @@ export function openNative(path: string, arenaBytes: number): NativeProgram {
       return new Promise((resolve, reject) => {
         step.async((error: Error | null) => (error ? reject(error) : resolve()))
       })
+    },
+    runBlocking() {
+      if (closed) throw new InternalError('this program is closed')
+      step()
     },
     countedFlops: () => Number(flops() as number | bigint),
     profile(bytes) {

@@ -155,3 +155,26 @@ test('features follow from macros', () => {
   assert.deepEqual(featuresFromMacros(macros), ['avx512f', 'avx2', 'fma'])
   assert.deepEqual(featuresFromMacros('#define __AVX512FP16__ 1\n'), [])
 })
+
+test('ANNEAL_ISA restricts instructions, and a name it does not know is a mistake', async () => {
+  const kept = process.env['ANNEAL_ISA']
+  try {
+    setEnvironment('ANNEAL_ISA', undefined)
+    const all = await machine()
+    if (process.arch === 'x64') {
+      process.env['ANNEAL_ISA'] = 'sse2'
+      const few = await machine()
+      assert.equal(few.vectorBytes, 16)
+      assert.ok(!few.features.includes('avx2'))
+      const { path } = await compileShared({ name: 'add', source: add })
+      setEnvironment('ANNEAL_ISA', undefined)
+      assert.notEqual((await compileShared({ name: 'add', source: add })).path, path)
+    }
+    process.env['ANNEAL_ISA'] = 'avx3'
+    await assert.rejects(machine(), says(/ANNEAL_ISA/, /avx3/, /unset it/))
+    setEnvironment('ANNEAL_ISA', undefined)
+    assert.deepEqual(await machine(), all)
+  } finally {
+    setEnvironment('ANNEAL_ISA', kept)
+  }
+})

@@ -12,7 +12,7 @@ import koffi from 'koffi'
 import { failure, InternalError } from '../../errors.ts'
 import { cacheDir, temporaryBeside, writeCached } from './cache.ts'
 import { findCompiler, wantedCompiler } from './compiler.ts'
-import { cpuFingerprint, hashOf, nativeFlag } from './machine.ts'
+import { cpuFingerprint, hashOf, instructionFlags } from './machine.ts'
 
 export { findCompiler } from './compiler.ts'
 export type { Compiler } from './compiler.ts'
@@ -22,7 +22,6 @@ const run = promisify(execFile)
 /** How emitted code is compiled, whatever it becomes. */
 const codeFlags: readonly string[] = [
   '-O3',
-  nativeFlag,
   '-fno-math-errno',
   '-fno-trapping-math',
   '-ffp-contract=fast',
@@ -91,6 +90,7 @@ async function compileFile(
   if (!/^[\w.-]+$/.test(name)) throw new InternalError(`not usable as a file name: ${name}`)
   const all = [
     ...ours,
+    ...instructionFlags(),
     ...(request.checking ? warnings : []),
     ...(request.sanitize ? sanitizers : []),
     ...flags,

@@ -9,7 +9,7 @@ import { emitProgram } from './emit.ts'
 import { KernelLibrary } from './kernels.ts'
 import { lower, type Block } from './lower.ts'
 import type { VectorTarget } from './prelude.ts'
-import { sitesOf, type Site } from './profile.ts'
+import { sitesOf, stepsOf, type Site } from './profile.ts'
 import { aligned, gap, Storage } from './storage.ts'
 
 export interface Slot {
@@ -83,7 +83,7 @@ export function buildC(
     arenaBytes,
     temporaryBytes: block.temporaryBytes,
     lowerBound: block.lowerBound,
-    sites: sitesOf(block),
+    sites: sitesOf(block, target.threads),
     guards: apart ? [...guards, ...guardsOf(block, temporaryOffset)] : [],
   }
 }
@@ -100,7 +100,7 @@ function guardsOf(block: Block, base: number): Guard[] {
   const own = [...roots]
     .filter(({ outside, offset }) => outside === undefined && offset >= 0)
     .map(({ offset, bytes }) => guardAfter(base + offset, bytes))
-  const inner = block.steps.flatMap((step) =>
+  const inner = stepsOf(block).flatMap((step) =>
     step.kind === 'loop' ? guardsOf(step.block, base + step.region.root.offset) : [],
   )
   return [...own, ...inner]

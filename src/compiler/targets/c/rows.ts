@@ -8,6 +8,7 @@ import type { Node } from '../../graph/node.ts'
 import { isFloat, sizeOf } from '../../graph/types.ts'
 import type { Fusion, RowKernel } from './fuse.ts'
 import { hasSimpleColumns, type Position } from './index.ts'
+import { localReads, type Locality, type Nature } from './span.ts'
 import { collapse } from './view.ts'
 import { literal, localType, Values, type Parameter } from './values.ts'
 
@@ -17,8 +18,12 @@ export interface KernelText {
   readonly body: readonly string[]
   /** Bytes of scratch memory it wants as a last parameter. */
   readonly scratchBytes: number
-  /** Runs on the first thread only. */
-  readonly serial: boolean
+  /** Bytes of scratch memory for each thread, likewise. */
+  readonly privateBytes?: number
+  /** How it is shared out: row kernels take their rows as `begin` and `end`, the others find their share by RANGE. */
+  readonly nature: Nature
+  /** Which operands are touched only in the kernel's own rows. */
+  readonly local: ReadonlyMap<Node, Locality>
   /** Stored inputs whose memory an output may take over: each element is read before it is written. */
   readonly inPlace: readonly { readonly out: Node; readonly input: Node }[]
 }
@@ -30,6 +35,19 @@ export const range = (n: number, unit: number, serial: boolean): string =>
 /** Below this many elements, sharing the work costs more than doing it. */
 export const serialLimit = 1024
 
+/** Row buffers larger than this together lie in the arena. */
+const stackBytes = 64 * 1024
+
+/** How rows are shared out, and the first lines of the kernel: small work is done by one thread, flat work is cut where cache lines end. */
+export function rowShare(
+  size: number,
+  rows: number,
+): { readonly nature: Nature; readonly lines: readonly string[] } {
+  return size <= serialLimit
+    ? { nature: { kind: 'serial' }, lines: [range(rows, 1, true)] }
+    : { nature: { kind: 'rows', rows, unit: rows === size ? 64 : 1 }, lines: ['OPAQUE(begin, end)'] }
+}
+
 export function emitRows(kernel: RowKernel, fusion: Fusion): KernelText {
   const values = new Values(fusion)
   const columns = kernel.columns ?? chooseColumns(kernel, fusion)
@@ -39,6 +57,17 @@ export function emitRows(kernel: RowKernel, fusion: Fusion): KernelText {
   const full: Position = { columns, level: 'full' }
   const row: Position = { columns, level: 'row' }
   const nameOf = (node: Node): string => values.nameOf(node)
+  // Rows of a matrix norm are whole matrices: more than the stack of a thread that runs us may hold.
+  let privateBytes = 0
+  const rowBytes = (node: Node): number => 64 * Math.ceil((columns * (node.dtype === 'f64' ? 8 : 4)) / 64)
+  const buffersBytes = [...plan.buffered].reduce((sum, node) => sum + rowBytes(node), 0)
+  const rowBuffer = (node: Node): string => {
+    const [type, name] = [localType(node.dtype), `${nameOf(node)}_row`]
+    if (buffersBytes <= stackBytes) return `${type} ${name}[${columns}];`
+    const at = `(char *)scratch + tid * ${buffersBytes}LL + ${privateBytes}`
+    privateBytes += rowBytes(node)
+    return `${type} *const ${name} = (${type} *)(${at});`
+  }
   const lines: string[] = []
   const indent = flat ? '' : '  '
 
@@ -54,8 +83,7 @@ export function emitRows(kernel: RowKernel, fusion: Fusion): KernelText {
     const reductions = plan.reductions.get(pass) ?? []
     if (members.length === 0 && reductions.length === 0) continue
     for (const node of members) {
-      if (plan.buffered.has(node))
-        lines.push(`${indent}${localType(node.dtype)} ${nameOf(node)}_row[${columns}];`)
+      if (plan.buffered.has(node)) lines.push(`${indent}${rowBuffer(node)}`)
     }
     for (const node of reductions) {
       const start = node.op.name === 'sum' ? literal(0, node.dtype) : literal(-Infinity, node.dtype)
@@ -115,15 +143,20 @@ export function emitRows(kernel: RowKernel, fusion: Fusion): KernelText {
       if (fusion.stored.has(node)) lines.push(`${indent}${values.store(node, 'r', nameOf(node))}`)
     }
   }
-  const serial = kernel.size <= serialLimit
+  const share = rowShare(kernel.size, flat ? kernel.size : rows)
   const body = flat
-    ? [range(kernel.size, 64, serial), 'const int64_t r = 0; (void)r;', ...lines]
-    : [range(rows, 1, serial), 'for (int64_t r = begin; r < end; r++) {', ...lines, '}']
+    ? [...share.lines, 'const int64_t r = 0; (void)r;', ...lines]
+    : [...share.lines, 'for (int64_t r = begin; r < end; r++) {', ...lines, '}']
   return {
     parameters: values.parameters,
     body,
     scratchBytes: 0,
-    serial,
+    privateBytes,
+    nature: share.nature,
+    local: localReads(
+      [...kernel.members.keys()].filter((node) => !fusion.isClosed(node)),
+      fusion,
+    ),
     inPlace: inPlacePairs(kernel, fusion, plan),
   }
 }

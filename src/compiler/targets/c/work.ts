@@ -59,6 +59,15 @@ export function workOfNode(node: Node, views: readonly View[]): Work {
   }
 }
 
+/** Work of a kernel that brings an operand into the order that a product reads it in. */
+export const workOfPacking = (node: Node, base: Node, view: View, packedBytes: number): Work => ({
+  ops: `packed for ${node.op.name} ${node.inputs.map(dims).join(' ')}`,
+  source: placeOf(node),
+  flops: 0,
+  bytes: reached(view) * dtypeBytes[base.dtype] + packedBytes,
+  precision: 'f32',
+})
+
 /** Work of a dense copy of a view. */
 export function workOfCopy(ops: string, base: Node, view: View): Work {
   const bytes = (reached(view) + sizeOf(view.shape)) * dtypeBytes[base.dtype]
