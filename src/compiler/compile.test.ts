@@ -327,3 +327,21 @@ test('random states are worth testing', () => {
   assert.equal(inputRanges.length, randomInputs(uniformPick(0)).length)
   assert.ok(randomInputs(uniformPick(3)).some(({ shape }) => sizeOf(shape) > 1))
 })
+
+test('rows longer than a stack: what later passes read lies in the arena', async () => {
+  const columns = 300_000
+  const body = ({ x }: { readonly x: Tensor }) => {
+    const y = x.mul(2).add(1)
+    return { y: y.div(y.square().sum(1, true).sqrt()) }
+  }
+  const x = Float32Array.from({ length: 3 * columns }, (_, i) => Math.sin(i))
+  const results: number[][] = []
+  for (const target of ['c', 'reference'] as const) {
+    const program = await compile(body, { x: f32(3, columns) }, { target, threads: 2, name: 'long-rows' })
+    await program.run({ x })
+    const y = program.view('y')
+    results.push([0, columns - 1, columns, 3 * columns - 1].map((i) => y[i]! * Math.sqrt(columns)))
+    program.close()
+  }
+  results[0]!.forEach((value, i) => assert.ok(Math.abs(value - results[1]![i]!) < 1e-3, `${value}`))
+})

@@ -18,7 +18,7 @@ export interface SiteProfile extends Site {
   readonly totalBytes: number
 }
 
-/** One call of a site by one thread, in seconds since the latest run began. */
+/** One call of a site by one thread, or one block of rows of it, in seconds since the latest run began. */
 export interface ProfileEvent {
   readonly site: number
   readonly thread: number
@@ -50,7 +50,7 @@ export function readProfile(memory: ArrayBuffer, sites: readonly Site[], threads
   const seconds = raw.nanoseconds / 1e9
   const profiles = sites.map((site, i): SiteProfile => {
     const totals = raw.threads.map((thread) => thread.totals[i]!)
-    const calls = Math.max(...totals.map((total) => total.calls))
+    const calls = raw.runs * site.callsPerRun
     const nanoseconds = totals.reduce((sum, total) => sum + total.nanoseconds, 0)
     return {
       ...site,

@@ -10,7 +10,7 @@ import { emitProgram } from './emit.ts'
 import { KernelLibrary } from './kernels.ts'
 import { lower, type Block } from './lower.ts'
 import type { VectorTarget } from './prelude.ts'
-import { sitesOf, type Site } from './profile.ts'
+import { sitesOf, stepsOf, type Site } from './profile.ts'
 import { aligned, gap, Storage } from './storage.ts'
 
 export interface Slot {
@@ -89,7 +89,7 @@ export function buildC(
     arenaBytes,
     temporaryBytes: block.temporaryBytes,
     lowerBound: block.lowerBound,
-    sites: sitesOf(block),
+    sites: sitesOf(block, target.threads),
     guards: apart ? [...guards, ...guardsOf(block, temporaryOffset)] : [],
   }
 }
@@ -106,8 +106,7 @@ function guardsOf(block: Block, base: number): Guard[] {
   const own = [...roots]
     .filter(({ outside, offset }) => outside === undefined && offset >= 0)
     .map(({ offset, bytes }) => guardAfter(base + offset, bytes))
-  const steps = block.phases.flat().flatMap((chain) => chain.steps)
-  const inner = steps.flatMap((step) =>
+  const inner = stepsOf(block).flatMap((step) =>
     step.kind === 'loop' ? guardsOf(step.block, base + step.region.root.offset) : [],
   )
   return [...own, ...inner]

@@ -32,7 +32,7 @@ export function emitProgram(program: ProgramText): string {
     '#define _GNU_SOURCE',
     prelude(program.target),
     support,
-    profileText(program.block),
+    profileText(program.block, program.target.threads),
     program.library.code,
     `#define ARENA_BYTES ${program.arenaBytes}LL`,
     'static char *lender;',

@@ -66,7 +66,15 @@ export class KernelLibrary {
       const type = `${written ? '' : 'const '}${cType[node.dtype]}`
       return `${type} *const ${name} = (${type} *)p${i};`
     })
-    return this.raw(kind, { ...text, body: [...pointers, ...text.body] }, text.parameters.length)
+    return this.raw(
+      kind,
+      {
+        ...text,
+        scratchBytes: text.scratchBytes + (text.privateBytes ?? 0),
+        body: [...pointers, ...text.body],
+      },
+      text.parameters.length,
+    )
   }
 
   raw(

@@ -162,7 +162,8 @@ class Lowering {
   #text(kind: string, text: KernelText, members: readonly Node[], behind: number): number {
     const name = this.#library.text(kind, text)
     const args = text.parameters.map(({ node }) => at(this.#storage(node)))
-    const scratch = text.scratchBytes > 0 ? this.#temporary('scratch', text.scratchBytes) : undefined
+    const scratchBytes = text.scratchBytes + (text.privateBytes ?? 0) * this.#library.threads
+    const scratch = scratchBytes > 0 ? this.#temporary('scratch', scratchBytes) : undefined
     const uses = text.parameters.map(({ node, written }) => ({
       storage: this.#storage(node),
       written,
@@ -209,7 +210,7 @@ class Lowering {
           scratch: undefined,
           takesScratch: false,
           nature: team,
-          work: workOfPacking(node.inputs[i]!, packed.bytes),
+          work: workOfPacking(node, base, copied ?? view, packed.bytes),
         },
         team,
         [reads(storage), writes(panels)],

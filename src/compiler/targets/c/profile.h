@@ -1,7 +1,7 @@
 /*
  * The profile of a program: what every kernel call costs every thread, in nanoseconds, and when each call of the latest
  * run began and ended. Without -DANNEAL_PROFILE nothing of this is compiled. SITES, the number of calls in the text, and
- * EVENTS, the number of calls a thread makes in a run, are defined above it. Everything is an int64_t, so that profile.ts
+ * EVENTS, the most pieces of work of a thread in a run, are defined above it. Everything is an int64_t, so that profile.ts
  * reads it as one array, between runs; each thread writes only its own part.
  */
 #ifdef ANNEAL_PROFILE
@@ -10,7 +10,7 @@ static struct {
   int64_t runs, nanoseconds, began, ended; /* of the latest run */
   struct {
     int64_t numEvents;
-    int64_t calls[SITES], nanoseconds[SITES];
+    int64_t pieces[SITES], nanoseconds[SITES];
     struct {
       int64_t site, began, ended;
     } event[EVENTS];
@@ -25,7 +25,7 @@ static int64_t profile_clock(void) {
 }
 static void profile_call(const int tid, const int site, const int64_t began) {
   const int64_t ended = profile_clock();
-  profile.thread[tid].calls[site]++;
+  profile.thread[tid].pieces[site]++;
   profile.thread[tid].nanoseconds[site] += ended - began;
   const int64_t at = profile.thread[tid].numEvents++;
   if (at >= EVENTS) return;

@@ -4,41 +4,52 @@
  * the machine code is that of a program which was never meant to be profiled.
  */
 import { readFileSync } from 'node:fs'
-import type { Block, KernelStep } from './lower.ts'
+import type { Block, KernelStep, Step } from './lower.ts'
+import type { Chain } from './schedule.ts'
 import type { Work } from './work.ts'
 
 /** A kernel call in the text of a program. */
 export interface Site extends Work {
   /** The C function. */
   readonly kernel: string
-  /** How often one run calls it: more than once inside a loop. */
+  /** How often one run comes by: more than once inside a loop. */
   readonly callsPerRun: number
+  /** The most pieces in which a thread does one call: blocks of rows, where kernels follow each other closely. */
+  readonly pieces: number
 }
 
 export type SiteNumbers = ReadonlyMap<KernelStep, number>
 
-/** Kernel calls of a block in the order of the text, and how often each runs: chains call a kernel once a block of rows. */
-function walk(block: Block, times: number): { step: KernelStep; times: number }[] {
-  return block.phases
-    .flat()
-    .flatMap((chain) =>
+/** Steps of a block in the order of the text. */
+export const stepsOf = (block: Block): Step[] =>
+  block.phases.flatMap((phase) => phase.flatMap(({ steps }) => steps))
+
+/** Kernel calls of a block in the order of the text, each with the chain it is in and how often it runs. */
+function walk(block: Block, times: number): { step: KernelStep; chain: Chain; times: number }[] {
+  return block.phases.flatMap((phase) =>
+    phase.flatMap((chain) =>
       chain.steps.flatMap((step) =>
-        step.kind === 'loop'
-          ? walk(step.block, times * step.length)
-          : [{ step, times: times * Math.ceil(chain.rows / chain.block) }],
+        step.kind === 'loop' ? walk(step.block, times * step.length) : [{ step, chain, times }],
       ),
-    )
+    ),
+  )
 }
 
 export const numberSites = (block: Block): SiteNumbers =>
   new Map(walk(block, 1).map(({ step }, number) => [step, number]))
 
-export const sitesOf = (block: Block): Site[] => walk(block, 1).map(({ step, times }) => siteOf(step, times))
+export const sitesOf = (block: Block, threads: number): Site[] =>
+  walk(block, 1).map(({ step, chain, times }) => siteOf(step, chain, times, threads))
 
-const siteOf = ({ name, work }: KernelStep, callsPerRun: number): Site => ({
+const siteOf = ({ name, work }: KernelStep, chain: Chain, callsPerRun: number, threads: number): Site => ({
   ...work,
   kernel: name,
   callsPerRun,
+  // A share is at most one unit larger than an equal part.
+  pieces:
+    chain.kind === 'rows' && chain.steps.length > 1
+      ? Math.ceil((Math.ceil(chain.rows / threads) + chain.unit) / chain.block)
+      : 1,
 })
 
 const header = readFileSync(new URL('profile.h', import.meta.url), 'utf8')
@@ -46,21 +57,21 @@ const header = readFileSync(new URL('profile.h', import.meta.url), 'utf8')
 /** Events that a thread records of a run; what goes beyond is counted and not recorded. */
 const maxEvents = 1 << 16
 
-const eventsOf = (calls: readonly { readonly times: number }[]): number =>
+const eventsOf = (sites: readonly Site[]): number =>
   Math.min(
     maxEvents,
-    calls.reduce((total, { times }) => total + times, 0),
+    sites.reduce((total, { callsPerRun, pieces }) => total + callsPerRun * pieces, 0),
   )
 
 /** C text that the calls of the block need. */
-export function profileText(block: Block): string {
-  const calls = walk(block, 1)
-  return `#define SITES ${calls.length}\n#define EVENTS ${eventsOf(calls)}\n${header}`
+export function profileText(block: Block, threads: number): string {
+  const sites = sitesOf(block, threads)
+  return `#define SITES ${sites.length}\n#define EVENTS ${eventsOf(sites)}\n${header}`
 }
 
-/** Calls and time of one site on one thread. */
+/** Pieces of calls and time of one site on one thread. */
 export interface ThreadTotal {
-  readonly calls: number
+  readonly pieces: number
   readonly nanoseconds: number
 }
 
@@ -83,7 +94,7 @@ const apart = 16
 
 /** Where things lie in the `profile` of profile.h, in cells of eight bytes. */
 export function profileLayout(sites: readonly Site[], threads: number) {
-  const events = eventsOf(sites.map(({ callsPerRun }) => ({ times: callsPerRun })))
+  const events = eventsOf(sites)
   const perThread = 1 + 2 * sites.length + 3 * events + apart
   return { bytes: 8 * (4 + threads * perThread), events, perThread }
 }
@@ -105,7 +116,7 @@ export function takeProfile(memory: ArrayBuffer, sites: readonly Site[], threads
       const firstEvent = start + 1 + 2 * sites.length
       return {
         totals: sites.map((_site, i) => ({
-          calls: at(start + 1 + i),
+          pieces: at(start + 1 + i),
           nanoseconds: at(start + 1 + sites.length + i),
         })),
         events: Array.from({ length: recorded }, (_event, i) => ({

@@ -18,6 +18,8 @@ export interface KernelText {
   readonly body: readonly string[]
   /** Bytes of scratch memory it wants as a last parameter. */
   readonly scratchBytes: number
+  /** Bytes of scratch memory for each thread, likewise. */
+  readonly privateBytes?: number
   /** How it is shared out: row kernels take their rows as `begin` and `end`, the others find their share by RANGE. */
   readonly nature: Nature
   /** Which operands are touched only in the kernel's own rows. */
@@ -32,6 +34,9 @@ export const range = (n: number, unit: number, serial: boolean): string =>
 
 /** Below this many elements, sharing the work costs more than doing it. */
 export const serialLimit = 1024
+
+/** Row buffers larger than this together lie in the arena. */
+const stackBytes = 64 * 1024
 
 /** How rows are shared out, and the first lines of the kernel: small work is done by one thread, flat work is cut where cache lines end. */
 export function rowShare(
@@ -58,6 +63,17 @@ export function emitRows(kernel: RowKernel, fusion: Fusion): KernelText {
   const full: Position = { columns, level: 'full' }
   const row: Position = { columns, level: 'row' }
   const nameOf = (node: Node): string => values.nameOf(node)
+  // Rows of a matrix norm are whole matrices: more than the stack of a thread that runs us may hold.
+  let privateBytes = 0
+  const rowBytes = (node: Node): number => 64 * Math.ceil((columns * (node.dtype === 'f64' ? 8 : 4)) / 64)
+  const buffersBytes = [...plan.buffered].reduce((sum, node) => sum + rowBytes(node), 0)
+  const rowBuffer = (node: Node): string => {
+    const [type, name] = [localType(node.dtype), `${nameOf(node)}_row`]
+    if (buffersBytes <= stackBytes) return `${type} ${name}[${columns}];`
+    const at = `(char *)scratch + tid * ${buffersBytes}LL + ${privateBytes}`
+    privateBytes += rowBytes(node)
+    return `${type} *const ${name} = (${type} *)(${at});`
+  }
   const lines: string[] = []
   const indent = flat ? '' : '  '
 
@@ -73,8 +89,7 @@ export function emitRows(kernel: RowKernel, fusion: Fusion): KernelText {
     const reductions = plan.reductions.get(pass) ?? []
     if (members.length === 0 && reductions.length === 0) continue
     for (const node of members) {
-      if (plan.buffered.has(node))
-        lines.push(`${indent}${localType(node.dtype)} ${nameOf(node)}_row[${columns}];`)
+      if (plan.buffered.has(node)) lines.push(`${indent}${rowBuffer(node)}`)
     }
     for (const node of reductions) {
       const start = node.op.name === 'sum' ? literal(0, node.dtype) : literal(-Infinity, node.dtype)
@@ -142,6 +157,7 @@ export function emitRows(kernel: RowKernel, fusion: Fusion): KernelText {
     parameters: values.parameters,
     body,
     scratchBytes: 0,
+    privateBytes,
     nature: share.nature,
     local: localReads(
       [...kernel.members.keys()].filter((node) => !fusion.isClosed(node)),

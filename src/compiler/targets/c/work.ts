@@ -59,20 +59,20 @@ export function workOfNode(node: Node, views: readonly View[]): Work {
   }
 }
 
+/** Work of a kernel that brings an operand into the order that a product reads it in. */
+export const workOfPacking = (node: Node, base: Node, view: View, packedBytes: number): Work => ({
+  ops: `packed for ${node.op.name} ${node.inputs.map(dims).join(' ')}`,
+  source: placeOf(node),
+  flops: 0,
+  bytes: reached(view) * dtypeBytes[base.dtype] + packedBytes,
+  precision: 'f32',
+})
+
 /** Work of a dense copy of a view. */
 export function workOfCopy(ops: string, base: Node, view: View): Work {
   const bytes = (reached(view) + sizeOf(view.shape)) * dtypeBytes[base.dtype]
   return { ops, source: placeOf(base), flops: 0, bytes, precision: 'f32' }
 }
-
-/** Work of bringing an operand of a product into the order in which it is read. */
-export const workOfPacking = (operand: Node, bytes: number): Work => ({
-  ops: `pack ${dims(operand)}`,
-  source: placeOf(operand),
-  flops: 0,
-  bytes: bytesOf(operand.type) + bytes,
-  precision: 'f32',
-})
 
 const dims = ({ shape }: Node): string => `[${shape.join(',')}]`
 
