@@ -35,6 +35,7 @@ export async function sideBySide(given: SideBySide, options: BenchOptions): Prom
   const [first] = [...ours.values()]
   if (!first) return
   const { flopsPerStep, tokensPerStep } = first
+  await settled()
   const busyBefore = await busyCores()
   console.error(`${name}: ${options.rounds} rounds of ${options.seconds} s each…`)
   const peaks: Peak[] = []
@@ -45,8 +46,7 @@ export async function sideBySide(given: SideBySide, options: BenchOptions): Prom
   const timings = await alternate([...mine, ...peers], { ...options, beforeRound }).finally(() => {
     for (const contestant of [...peers, ...ours.values()]) contestant.close()
   })
-  // A peer that was told to stop still tidies up for a moment; that is not another program's work.
-  await sleep(2500)
+  await settled()
   const othersCores = Math.max(busyBefore, await busyCores())
   const work = { flopsPerStep, tokensPerStep, peaks, othersCores }
   console.log([await machineLine(), ...describe(given, work, timings), ''].join('\n'))
@@ -62,6 +62,9 @@ export async function sideBySide(given: SideBySide, options: BenchOptions): Prom
     timings,
   })
 }
+
+/** Peers compile in the background after their first steps, and tidy up when told to stop: not another program's work. */
+const settled = (): Promise<void> => sleep(2500)
 
 interface Work {
   readonly flopsPerStep: number
