@@ -33,22 +33,22 @@ export interface Micro {
   readonly unit: 'FLOP' | 'byte'
   /** The peak that a rate is held against, in the same unit. */
   readonly peak: (peak: Peak) => number
+  /** What each thread copies from, where that is the peak; see `measurePeak`. */
+  readonly copyMegabytes?: number
   /** Lines under the heading: what is measured, against which target. */
   readonly about: readonly string[]
 }
 
 /** Measures all cases in one run, prints the table and appends it to the history. */
-export async function runMicro(
-  { bench, cases, unit, peak, about }: Micro,
-  options: BenchOptions,
-): Promise<void> {
+export async function runMicro(micro: Micro, options: BenchOptions): Promise<void> {
+  const { bench, cases, unit, peak, about, copyMegabytes = 16 } = micro
   const torch = torchInstalled() ? await startTorchMicro(options.threads) : undefined
   const contestants = cases.flatMap((entry) => contestantsOf(entry, torch))
   const peaks: Peak[] = []
   const othersCores = await busyCores()
   console.error(`${bench}: ${options.rounds} rounds of ${contestants.length} slices…`)
   const beforeRound = async (): Promise<void> => {
-    peaks.push(await measurePeak(options))
+    peaks.push(await measurePeak({ ...options, copyMegabytes }))
   }
   const timings = await alternate(contestants, { ...options, beforeRound }).finally(() => {
     torch?.close()
@@ -76,7 +76,7 @@ export async function runMicro(
   console.log(
     [
       await machineLine(),
-      peakLine(peaks),
+      peakLine(peaks, copyMegabytes),
       ...about,
       ...(torch ? [] : ['PyTorch is not installed here (bench/peers/install.sh): ours only']),
       ...busyNote(othersCores),
