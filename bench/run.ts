@@ -31,7 +31,7 @@ const benches: Readonly<Record<string, Bench>> = {
     load: () => import('./js.ts'),
   },
   startup: {
-    does: 'how long help and compiling the default recipe take, cold and cached [--json]',
+    does: 'how long help and compiling the default recipe and GPT-2 124M take, cold and cached [--json]',
     load: () => import('./startup.ts'),
   },
 }
