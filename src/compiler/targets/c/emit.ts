@@ -3,9 +3,11 @@
  * by the whole team), and five exports. The host opens it, writes inputs into the arena, calls `anneal_run`, and reads
  * results from the arena; nothing crosses the border in between.
  */
-import type { Block, LoopStep, Step } from './lower.ts'
+import { InternalError } from '../../../errors.ts'
+import type { Block, KernelStep, LoopStep, Step } from './lower.ts'
 import type { KernelLibrary } from './kernels.ts'
 import { prelude, type VectorTarget } from './prelude.ts'
+import type { Chain, Phase } from './schedule.ts'
 import type { Storage } from './storage.ts'
 
 export interface ProgramText {
@@ -41,25 +43,49 @@ export function emitProgram(program: ProgramText): string {
 
 function emitBlock(block: Block, base: number, indent: string): string[] {
   const lines: string[] = []
-  block.steps.forEach((step, i) => {
-    lines.push(`${indent}/* ${step.comment.replaceAll('*/', '* /')} */`)
-    if (step.kind === 'loop') lines.push(...emitLoop(step, base, indent))
-    else {
-      const args = step.args.map(
-        ({ storage, bytes }) => `${address(storage, base)}${bytes === 0 ? '' : ` + ${bytes}`}`,
-      )
-      if (step.takesScratch) args.push(step.scratch ? address(step.scratch, base) : '0')
-      const call = `${step.name}(${['tid', ...args].join(', ')});`
-      lines.push(step.serial ? `${indent}if (tid == 0) ${call}` : `${indent}${call}`)
-    }
-    // Consecutive one-thread kernels need no barrier between them.
-    const next = block.steps[i + 1]
-    if (!(isSerial(step) && next && isSerial(next))) lines.push(`${indent}team_barrier(tid);`)
+  block.phases.forEach((phase, i) => {
+    for (const chain of phase) lines.push(...emitChain(chain, base, indent))
+    // Consecutive phases of the first thread alone need no barrier between them.
+    const next = block.phases[i + 1]
+    if (!(isSerial(phase) && next && isSerial(next))) lines.push(`${indent}team_barrier(tid);`)
   })
   return lines
 }
 
-const isSerial = (step: Step): boolean => step.kind === 'kernel' && step.serial
+const isSerial = (phase: Phase): boolean => phase.every((chain) => chain.kind === 'serial')
+
+/** The steps of a chain; several row kernels take the thread's rows a block at a time. */
+function emitChain({ kind, rows, unit, block, steps }: Chain, base: number, indent: string): string[] {
+  const ends = ['tid', 'tid + 1'].map((part) => `share(${rows}, ${unit}, ${part})`)
+  if (kind !== 'rows' || steps.length === 1) {
+    return steps.flatMap((step) => {
+      if (step.kind === 'loop') return [`${indent}/* ${comment(step)} */`, ...emitLoop(step, base, indent)]
+      const call = emitCall(step, kind === 'rows' ? ends : [], base)
+      return [`${indent}/* ${comment(step)} */`, `${indent}${kind === 'serial' ? 'if (tid == 0) ' : ''}${call}`]
+    })
+  }
+  return [
+    `${indent}for (int64_t from = ${ends[0]}, end = ${ends[1]}; from < end; from += ${block}) {`,
+    `${indent}  const int64_t to = from + ${block} < end ? from + ${block} : end;`,
+    ...steps.flatMap((step) => {
+      if (step.kind !== 'kernel' || step.nature.kind !== 'rows') throw new InternalError('not a row kernel')
+      const factor = step.nature.rows / rows
+      const range = ['from', 'to'].map((end) => (factor === 1 ? end : `${end} * ${factor}`))
+      return [`${indent}  /* ${comment(step)} */`, `${indent}  ${emitCall(step, range, base)}`]
+    }),
+    `${indent}}`,
+  ]
+}
+
+const comment = (step: Step): string => step.comment.replaceAll('*/', '* /')
+
+function emitCall(step: KernelStep, range: readonly string[], base: number): string {
+  const args = step.args.map(
+    ({ storage, bytes }) => `${address(storage, base)}${bytes === 0 ? '' : ` + ${bytes}`}`,
+  )
+  if (step.takesScratch) args.push(step.scratch ? address(step.scratch, base) : '0')
+  return `${step.name}(${['tid', ...range, ...args].join(', ')});`
+}
 
 function emitLoop(step: LoopStep, base: number, indent: string): string[] {
   const inner = `${indent}  `
@@ -119,9 +145,10 @@ const support = `
 #endif
 /* This thread's share [begin, end) of n items, in multiples of unit. The C compiler must not see how it follows from
  * THREADS: knowing a trip count it would vectorise a reduction in another order, and bits would depend on the team. */
+#define OPAQUE(begin, end) __asm__("" : "+r"(begin), "+r"(end));
 #define RANGE(n, unit)                                                                                                 \\
   int64_t begin = share((n), (unit), tid), end = share((n), (unit), tid + 1);                                          \\
-  __asm__("" : "+r"(begin), "+r"(end));
+  OPAQUE(begin, end)
 INLINE int64_t share(const int64_t n, const int64_t unit, const int64_t part) {
   const int64_t units = (n + unit - 1) / unit, at = units * part / THREADS * unit;
   return at < n ? at : n;

@@ -26,6 +26,8 @@ export interface RowKernel {
   columns: number | undefined
   /** Members in order; `row` members have one value a row. */
   readonly members: Map<Node, 'full' | 'row'>
+  /** Kernels, by position, that must have run before, though this one may read nothing of theirs. */
+  readonly behind: number[]
 }
 
 /** Any other node that is a kernel (or loop) of its own, with the elementwise work fused into its inputs. */
@@ -34,6 +36,7 @@ export interface SingleKernel {
   readonly node: Node
   /** Elementwise nodes evaluated inside, private to this kernel. */
   readonly fused: ReadonlySet<Node>
+  readonly behind: readonly number[]
 }
 
 export type FusedKernel = RowKernel | SingleKernel
@@ -137,19 +140,24 @@ export function fuse(func: Func): Fusion {
     const rowMember =
       closed.has(node) || copies.has(node) || isPointwise(node) || trailingColumns(node) !== undefined
     const tokens = [node, ...fused].flatMap((reader) => reader.inputs.flatMap((x) => behind.get(x) ?? []))
-    const latest = Math.max(
-      -1,
-      ...operands.map(({ base }) => position.get(base) ?? -1),
-      ...tokens.map(placeOf),
-    )
+    const after = tokens.map(placeOf).filter((place) => place >= 0)
+    const latest = Math.max(-1, ...operands.map(({ base }) => position.get(base) ?? -1), ...after)
     if (!rowMember) {
-      position.set(node, kernels.push({ kind: 'single', node, fused }) - 1)
+      position.set(node, kernels.push({ kind: 'single', node, fused, behind: after }) - 1)
       continue
     }
     const home = kernels[latest]
-    if (home?.kind === 'rows' && join(home, node, fused, operands)) position.set(node, latest)
-    else {
-      const fresh: RowKernel = { kind: 'rows', size: fullSize(node), columns: undefined, members: new Map() }
+    if (home?.kind === 'rows' && join(home, node, fused, operands)) {
+      position.set(node, latest)
+      home.behind.push(...after.filter((place) => place !== latest))
+    } else {
+      const fresh: RowKernel = {
+        kind: 'rows',
+        size: fullSize(node),
+        columns: undefined,
+        members: new Map(),
+        behind: after,
+      }
       if (!join(fresh, node, fused, operands))
         throw new InternalError(`cannot place ${node.op.name} in a kernel`)
       position.set(node, kernels.push(fresh) - 1)

@@ -4,6 +4,8 @@
  * fast as one. Layout of scratch: copied panels of b, shared by the team, then a copied block of a for each thread.
  */
 import { accumulator, batchesOf, planGemm, type DotSpec, type Element, type GemmPlan } from './gemm-plan.ts'
+import type { Nature } from './span.ts'
+import { emitRowsDriver, goesByRows, isPanel, packedBytes, planRows } from './gemm-rows.ts'
 import { cTypes, lanesOf, type Support, type VectorTarget } from './prelude.ts'
 import { emitTile, emitTranspose, maxRows, maxVectors, tileName, tileType, type Tile } from './tile.ts'
 
@@ -14,6 +16,10 @@ export interface EmittedKernel {
   readonly code: string
   readonly support: readonly Support[]
   readonly scratchBytes: number
+  /** How it is shared out; by the team itself when not given. */
+  readonly nature?: Nature
+  /** The operand that it wants in another order, the kernel that makes it, and the bytes that takes. */
+  readonly packed?: { readonly operand: number; readonly name: string; readonly bytes: number }
 }
 
 /** Multiplications and additions of a product: what COUNT adds up to when it has run. */
@@ -28,6 +34,7 @@ export function emitDot(name: string, spec: DotSpec, target: VectorTarget): Emit
   const dot = spec.n === 1 && spec.m > 1 ? transposed(spec) : spec
   const types: Types = { a: dot.a.dtype, b: dot.b.dtype, out: dot.out }
   const [a, b] = dot === spec ? ['a', 'b'] : ['b', 'a']
+  if (dot === spec && goesByRows(spec, target)) return emitRowProduct(name, spec, target)
   const byRows = usesDotProducts(dot)
   const plan = byRows ? undefined : planGemm(dot, target)
   const tiles = plan === undefined ? [] : tilesOf(plan, dot)
@@ -52,6 +59,51 @@ static void ${name}(const int tid, const ${cTypes[spec.a.dtype]} *a, const ${cTy
     scratchBytes: plan === undefined ? 0 : plan.sharedBytes + target.threads * plan.privateBytes,
   }
 }
+
+/** A product whose rows any kernel before or after it may share; see gemm-rows.ts. */
+function emitRowProduct(name: string, spec: DotSpec, target: VectorTarget): EmittedKernel {
+  const acc = accumulator(spec)
+  const types: Types = { a: acc, b: acc, out: acc }
+  const plan = planRows(planGemm(spec, target), spec)
+  const tiles = tilesOf(plan, spec)
+  const T = cTypes[acc]
+  const { m, n, k } = spec
+  const panel = isPanel(spec, plan, lanesOf(acc, target))
+  const bytes = packedBytes(plan, spec, target)
+  const pack = `
+/* The [${k}, ${n}] operand of ${name} in panels. */
+static void ${name}_pack(const int tid, const void *b, void *packed) {
+  gemm_pack_${acc}(tid, &${name}_plan, b, 0, ${plan.panels}, packed);
+}
+`
+  return {
+    code: `
+/* [${m}, ${k}] [${k}, ${n}]: ${dotFlops(spec)} operations. */
+static const gemm_plan ${name}_plan = ${initializer(spec, plan, tiles)};
+${panel ? '' : pack}static void ${name}(const int tid, const int64_t begin, const int64_t end, const ${T} *a, const ${T} *b, ${T} *out, void *scratch) {
+  (void)scratch;
+  gemm_rows_${acc}(tid, &${name}_plan, begin, end, a, b, out);
+}
+`,
+    support: [
+      planType(),
+      tileType(acc),
+      ...tiles.map(emitTile),
+      emitTranspose(acc, target),
+      emitDriver(types, target),
+      emitRowsDriver(acc, edgeSize(acc, target), target),
+    ],
+    scratchBytes: 0,
+    nature: { kind: 'rows', rows: m, unit: plan.rows },
+    ...(panel ? {} : { packed: { operand: 1, name: `${name}_pack`, bytes } }),
+  }
+}
+
+/** Elements of the largest register tile. */
+const edgeSize = (acc: 'f32' | 'f64', target: VectorTarget): number =>
+  Math.max(
+    ...Array.from({ length: maxVectors }, (_, i) => maxRows(i + 1, target) * (i + 1) * lanesOf(acc, target)),
+  )
 
 interface Types {
   readonly a: Element
@@ -166,8 +218,7 @@ function emitDriver(types: Types, target: VectorTarget): Support {
   const suffix = driverSuffix(types)
   const [A, B, OUT, T] = [cTypes[types.a], cTypes[types.b], cTypes[types.out], cTypes[acc]]
   const lanes = lanesOf(acc, target)
-  const widths = Array.from({ length: maxVectors }, (_, i) => i + 1)
-  const edge = Math.max(...widths.map((vectors) => maxRows(vectors, target) * vectors * lanes))
+  const edge = edgeSize(acc, target)
   // Only an output of the accumulator's type can be written by a tile itself.
   const direct = types.out === acc ? 'columns == width' : '0'
   // Columns of b that are contiguous are turned around in registers.

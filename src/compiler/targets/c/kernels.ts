@@ -10,7 +10,8 @@ import { sizeOf, stridesOf } from '../../graph/types.ts'
 import { callOp, compositeName, optionsOf } from '../../ops/call.ts'
 import { dotAxes, freeAxes } from '../../ops/dot.ts'
 import { emitAttention, emitAttentionBackward, type AttentionSpec } from './attention.ts'
-import { emitDot, type DotSpec } from './gemm.ts'
+import { emitDot, type DotSpec, type EmittedKernel } from './gemm.ts'
+import { isRowLocal, never, type Locality, type Nature } from './span.ts'
 import { uniqueSupport, type Support, type VectorTarget } from './prelude.ts'
 import type { KernelText } from './rows.ts'
 import { cType } from './values.ts'
@@ -22,11 +23,18 @@ export const claimed = (composite: string): boolean =>
 
 export interface Chosen {
   readonly name: string
+  readonly nature: Nature
   readonly scratchBytes: number
   /** Operands that must be copied to dense memory before the call, as these views. */
   readonly copies: ReadonlyMap<number, View>
-  /** Where each operand starts in its memory, in elements. */
-  readonly offsets: readonly number[]
+  readonly operands: readonly ChosenOperand[]
+}
+
+export interface ChosenOperand {
+  /** Whether it is read only in the rows that the kernel is given. */
+  readonly local: Locality
+  /** A kernel that brings it into the order it is read in, to be run first, and the bytes of its result. */
+  readonly packed?: { readonly name: string; readonly bytes: number }
 }
 
 export class KernelLibrary {
@@ -34,10 +42,14 @@ export class KernelLibrary {
   readonly #functions = new Map<string, { name: string; code: string }>()
   readonly #support: Support[] = []
   readonly #counts = new Map<string, number>()
-  readonly #chosen = new Map<string, Chosen>()
+  readonly #emitted = new Map<string, { readonly name: string; readonly kernel: EmittedKernel }>()
 
   constructor(target: VectorTarget) {
     this.#target = target
+  }
+
+  get threads(): number {
+    return this.#target.threads
   }
 
   /** All functions, shared support code first. */
@@ -51,15 +63,21 @@ export class KernelLibrary {
       const type = `${written ? '' : 'const '}${cType[node.dtype]}`
       return `${type} *const ${name} = (${type} *)p${i};`
     })
-    return this.raw(kind, [...pointers, ...text.body], text.parameters.length, text.scratchBytes > 0)
+    return this.raw(kind, { ...text, body: [...pointers, ...text.body] }, text.parameters.length)
   }
 
-  raw(kind: string, body: readonly string[], pointers: number, scratch = false): string {
-    const key = `${scratch}${body.join('\n')}`
+  raw(
+    kind: string,
+    { body, nature, scratchBytes = 0 }: Pick<KernelText, 'body' | 'nature'> & { readonly scratchBytes?: number },
+    pointers: number,
+  ): string {
+    const scratch = scratchBytes > 0
+    const ranged = nature.kind === 'rows'
+    const key = `${scratch}${ranged}${body.join('\n')}`
     const known = this.#functions.get(key)
     if (known) return known.name
     const name = this.#name(kind)
-    const parameters = ['const int tid', ...Array.from({ length: pointers }, (_, i) => `void *p${i}`)]
+    const parameters = ['const int tid', ...(ranged ? ['int64_t begin', 'int64_t end'] : []), ...Array.from({ length: pointers }, (_, i) => `void *p${i}`)]
     if (scratch) parameters.push('void *scratch')
     const code = `KERNEL ${name}(${parameters.join(', ')}) {\n${['(void)tid;', ...body].map((line) => `  ${line}`).join('\n')}\n}\n`
     this.#functions.set(key, { name, code })
@@ -81,21 +99,28 @@ export class KernelLibrary {
   #emit(
     kind: string,
     spec: object,
-    emit: (name: string) => { code: string; support: readonly Support[]; scratchBytes: number },
+    emit: (name: string) => EmittedKernel,
     copies: ReadonlyMap<number, View>,
-    views: readonly View[],
+    operands: readonly Locality[],
   ): Chosen {
-    const offsets = views.map((view, i) => (copies.has(i) ? 0 : view.offset))
     const key = `${kind}${JSON.stringify(spec)}`
-    const known = this.#chosen.get(key)
-    if (known) return { ...known, copies, offsets }
-    const name = this.#name(kind)
-    const { code, support, scratchBytes } = emit(name)
-    this.#support.push(...support)
-    this.#functions.set(key, { name, code })
-    const chosen = { name, scratchBytes, copies, offsets }
-    this.#chosen.set(key, chosen)
-    return chosen
+    let known = this.#emitted.get(key)
+    if (!known) {
+      const name = this.#name(kind)
+      known = { name, kernel: emit(name) }
+      this.#support.push(...known.kernel.support)
+      this.#functions.set(key, { name, code: known.kernel.code })
+      this.#emitted.set(key, known)
+    }
+    const { name, kernel } = known
+    const { scratchBytes, nature = { kind: 'team' }, packed } = kernel
+    return {
+      name,
+      nature,
+      scratchBytes,
+      copies,
+      operands: operands.map((local, i) => (packed?.operand === i ? { local, packed } : { local })),
+    }
   }
 
   #dot(node: Node, views: readonly View[]): Chosen {
@@ -170,7 +195,11 @@ export class KernelLibrary {
       n,
       k,
     }
-    return this.#emit('dot', spec, (name) => emitDot(name, spec, this.#target), copies, views)
+    // Rows of the result follow rows of a, when those come first in memory.
+    const rows = pick(a, [...axes.aBatch, ...aFree, ...aContract])
+    const local: Locality = (count) => isRowLocal({ offset: a.offset, ...rows }, sizeOf(x.shape), count)
+    const fixed = axes.aBatch.length === 0 ? local : never
+    return this.#emit('dot', spec, (name) => emitDot(name, spec, this.#target), copies, [fixed, never])
   }
 
   #attention(node: Node, views: readonly View[]): Chosen {
@@ -210,7 +239,7 @@ export class KernelLibrary {
       spec,
       (name) => emit(name, spec, this.#target),
       copies,
-      views,
+      views.map(() => never),
     )
   }
 }

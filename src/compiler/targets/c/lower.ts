@@ -1,7 +1,7 @@
 /**
- * Lowering: a fused function becomes a block, the list of steps that the emitted program runs (kernels, copies, loops),
- * with a storage for every value that lives in memory. Loops hold a block of their own. Scheduling is by creation order:
- * forward, backward, update, as the model was written.
+ * Lowering: a fused function becomes a block, the steps that the emitted program runs (kernels, copies, loops) in phases
+ * (schedule.ts), with a storage for every value that lives in memory. Loops hold a block of their own. Steps are made in
+ * creation order: forward, backward, update, as the model was written.
  */
 import { InternalError } from '../../../errors.ts'
 import { describe, sourceOf, type Func, type Node } from '../../graph/node.ts'
@@ -12,8 +12,10 @@ import { scanAttrs, scanOp } from '../../ops/scan.ts'
 import { fuse, type FusedKernel, type Fusion } from './fuse.ts'
 import type { KernelLibrary } from './kernels.ts'
 import { emitRows, type KernelText } from './rows.ts'
+import { Schedule, type Phase, type Place, type Use } from './schedule.ts'
 import { emitCopy, emitSingle } from './singles.ts'
-import { planMemory, Storage } from './storage.ts'
+import { always, isRowLocal, never, type Nature } from './span.ts'
+import { planMemory, Storage, type Moment } from './storage.ts'
 import { denseView, isDense, type View } from './view.ts'
 
 export interface KernelStep {
@@ -24,7 +26,7 @@ export interface KernelStep {
   readonly scratch: Storage | undefined
   /** The function takes a scratch pointer even when it needs none. */
   readonly takesScratch: boolean
-  readonly serial: boolean
+  readonly nature: Nature
   readonly comment: string
 }
 
@@ -61,7 +63,7 @@ export type Binding =
 export type Step = KernelStep | LoopStep
 
 export interface Block {
-  readonly steps: readonly Step[]
+  readonly phases: readonly Phase[]
   readonly temporaryBytes: number
   readonly lowerBound: number
   /** For every result: true when it was computed in place of the storage offered for it. */
@@ -84,17 +86,17 @@ class Lowering {
   readonly #fusion: Fusion
   readonly #library: KernelLibrary
   readonly #surroundings: Surroundings
-  readonly #steps: Step[] = []
+  readonly #schedule: Schedule
+  readonly #phaseOfKernel: number[] = []
   readonly #storages = new Map<Node, Storage>()
   readonly #all: Storage[] = []
-  readonly #inPlace: { step: number; out: Storage; input: Storage }[] = []
-  readonly #lastRead = new Map<Storage, number>()
-  readonly #producedAt = new Map<Storage, number>()
+  readonly #inPlace: { place: Place; out: Storage; input: Storage }[] = []
   readonly #gets = new Map<Node, Map<number, Node>>()
 
   constructor(func: Func, library: KernelLibrary, surroundings: Surroundings) {
     this.#func = func
     this.#fusion = fuse(func)
+    this.#schedule = new Schedule(library.threads)
     this.#library = library
     this.#surroundings = surroundings
     func.params.forEach((param, i) => this.#storages.set(param, surroundings.params[i]!))
@@ -106,11 +108,12 @@ class Lowering {
   }
 
   run(): Block {
-    for (const kernel of this.#fusion.kernels) this.#kernel(kernel)
+    for (const kernel of this.#fusion.kernels) this.#phaseOfKernel.push(this.#kernel(kernel))
     const resultInPlace = this.#placeResults()
     this.#reuseInputs()
+    this.#schedule.cutBlocks()
     const plan = planMemory(this.#all)
-    return { steps: this.#steps, temporaryBytes: plan.bytes, lowerBound: plan.lowerBound, resultInPlace }
+    return { phases: this.#schedule.phases, temporaryBytes: plan.bytes, lowerBound: plan.lowerBound, resultInPlace }
   }
 
   #storage(node: Node): Storage {
@@ -127,51 +130,58 @@ class Lowering {
     return storage
   }
 
-  /** Adds a step; every storage it touches lives at least until then. */
-  #push(step: Step, reads: readonly Storage[], writes: readonly Storage[]): number {
-    const at = this.#steps.push(step) - 1
-    for (const storage of [...reads, ...writes]) storage.touch(at)
-    for (const storage of reads) this.#lastRead.set(storage, at)
-    for (const storage of writes) this.#producedAt.set(storage, at)
-    return at
+  /** Adds a step; every storage it touches lives at least in its phase. */
+  #place(step: Step, nature: Nature, uses: readonly Use[], from = 0): Place {
+    const place = this.#schedule.place(step, nature, uses, from)
+    for (const { storage, written, local } of uses) storage.use({ place, written, local })
+    return place
   }
 
-  #kernel(kernel: FusedKernel): void {
+  /** Lowers a kernel; returns the phase in which its last step runs. */
+  #kernel(kernel: FusedKernel): number {
+    const behind = Math.max(0, ...kernel.behind.map((place) => this.#phaseOfKernel[place]!))
     if (kernel.kind === 'rows') {
-      const members = [...kernel.members.keys()]
-      this.#text('rows', emitRows(kernel, this.#fusion), members)
-      return
+      return this.#text('rows', emitRows(kernel, this.#fusion), [...kernel.members.keys()], behind)
     }
     const { node } = kernel
-    if (node.op === scanOp) this.#loop(node)
-    else if (node.op === callOp || node.op.name === 'dot') this.#handWritten(node)
-    else this.#text(node.op.name, emitSingle(kernel, this.#fusion), [node])
+    if (node.op === scanOp) return this.#loop(node, behind)
+    if (node.op === callOp || node.op.name === 'dot') return this.#handWritten(node, behind)
+    return this.#text(node.op.name, emitSingle(kernel, this.#fusion), [node], behind)
   }
 
-  #text(kind: string, text: KernelText, members: readonly Node[]): void {
+  #text(kind: string, text: KernelText, members: readonly Node[], behind: number): number {
     const name = this.#library.text(kind, text)
     const args = text.parameters.map(({ node }) => at(this.#storage(node)))
     const scratch = text.scratchBytes > 0 ? this.#temporary('scratch', text.scratchBytes) : undefined
-    const reads = text.parameters.filter((p) => !p.written).map((p) => this.#storage(p.node))
-    const writes = text.parameters.filter((p) => p.written).map((p) => this.#storage(p.node))
-    const comment = `${members.map((node) => node.op.name).join(' ')} ${place(members.at(-1)!)}`
+    const uses = text.parameters.map(({ node, written }) => ({
+      storage: this.#storage(node),
+      written,
+      local: written ? always : (text.local.get(node) ?? never),
+    }))
+    const comment = `${members.map((node) => node.op.name).join(' ')} ${origin(members.at(-1)!)}`
     const step: KernelStep = {
       kind: 'kernel',
       name,
       args,
       scratch,
       takesScratch: scratch !== undefined,
-      serial: text.serial,
+      nature: text.nature,
       comment,
     }
-    const index = this.#push(step, reads, scratch ? [...writes, scratch] : writes)
+    const place = this.#place(
+      step,
+      text.nature,
+      scratch ? [...uses, writes(scratch)] : uses,
+      behind,
+    )
     for (const { out, input } of text.inPlace) {
-      this.#inPlace.push({ step: index, out: this.#storage(out), input: this.#storage(input) })
+      this.#inPlace.push({ place, out: this.#storage(out), input: this.#storage(input) })
     }
+    return place.phase
   }
 
   /** Products and claimed composites: kernels written by hand, which need operands with certain strides. */
-  #handWritten(node: Node): void {
+  #handWritten(node: Node, behind: number): number {
     const operands = node.inputs.map((input) => {
       const { base, view } = this.#fusion.source(input)
       return { base, view, dtype: input.dtype }
@@ -180,29 +190,50 @@ class Lowering {
       node,
       operands.map(({ view }) => view),
     )
-    const args = operands.map(({ base }, i) => {
+    const args = operands.map(({ base, view }, i): Use & { readonly bytes: number } => {
       const copied = chosen.copies.get(i)
-      return copied ? this.#copy(base, copied) : this.#storage(base)
+      const { local, packed } = chosen.operands[i]!
+      const storage = copied ? this.#copy(base, copied) : this.#storage(base)
+      const bytes = copied ? 0 : view.offset * dtypeBytes[base.dtype]
+      if (!packed) return { storage, bytes, written: false, local: copied ? never : local }
+      const panels = this.#temporary('packed', packed.bytes)
+      this.#place(
+        {
+          kind: 'kernel',
+          name: packed.name,
+          args: [at(storage, bytes), at(panels)],
+          scratch: undefined,
+          takesScratch: false,
+          nature: team,
+          comment: `packed for ${describe(node)}`,
+        },
+        team,
+        [reads(storage), writes(panels)],
+        behind,
+      )
+      return { storage: panels, bytes: 0, written: false, local: never }
     })
     const results =
       node.op === callOp ? node.types.map((_, i) => this.#result(node, i)) : [this.#storage(node)]
     const scratch = chosen.scratchBytes > 0 ? this.#temporary('scratch', chosen.scratchBytes) : undefined
-    this.#push(
+    const { phase } = this.#place(
       {
         kind: 'kernel',
         name: chosen.name,
         args: [
-          ...args.map((storage, i) => at(storage, chosen.offsets[i]! * dtypeBytes[operands[i]!.dtype])),
+          ...args.map(({ storage, bytes }) => at(storage, bytes)),
           ...results.map((storage) => at(storage)),
         ],
         scratch,
         takesScratch: true,
-        serial: false,
-        comment: `${describe(node)} ${place(node)}`,
+        nature: chosen.nature,
+        comment: `${describe(node)} ${origin(node)}`,
       },
-      args,
-      scratch ? [...results, scratch] : results,
+      chosen.nature,
+      [...args, ...results.map(writes), ...(scratch ? [writes(scratch)] : [])],
+      behind,
     )
+    return phase
   }
 
   /** The `get` node of a result, if anything reads it. */
@@ -217,23 +248,29 @@ class Lowering {
   }
 
   /** A dense copy of a view in memory of its own. */
-  #copy(base: Node, view: View, target?: Storage, source: Storage = this.#storage(base)): Storage {
-    const bytes = sizeOf(view.shape) * dtypeBytes[base.dtype]
-    const storage = target ?? this.#temporary('copy', bytes)
-    const from = source
-    const text = emitCopy(base, view)
-    const name = this.#library.raw('copy', text.body, 2)
-    const step: KernelStep = {
-      kind: 'kernel',
-      name,
-      args: [at(from), at(storage)],
-      scratch: undefined,
-      takesScratch: false,
-      serial: text.serial,
-      comment: `copy of ${base.op.name}`,
-    }
-    this.#push(step, [from], [storage])
+  #copy(base: Node, view: View): Storage {
+    const storage = this.#temporary('copy', sizeOf(view.shape) * dtypeBytes[base.dtype])
+    this.#copyTo(base, view, this.#storage(base), storage, `copy of ${base.op.name}`)
     return storage
+  }
+
+  #copyTo(base: Node, view: View, from: Storage, to: Storage, comment: string, phase = 0): void {
+    const text = emitCopy(base, view)
+    const local = (rows: number): boolean => isRowLocal(view, sizeOf(base.shape), rows)
+    this.#place(
+      {
+        kind: 'kernel',
+        name: this.#library.raw('copy', text, 2),
+        args: [at(from), at(to)],
+        scratch: undefined,
+        takesScratch: false,
+        nature: text.nature,
+        comment,
+      },
+      text.nature,
+      [{ ...reads(from), local }, writes(to)],
+      phase,
+    )
   }
 
   #dense(node: Node): Storage {
@@ -243,7 +280,7 @@ class Lowering {
       : this.#copy(base, view)
   }
 
-  #loop(node: Node): void {
+  #loop(node: Node, behind: number): number {
     const attrs = scanAttrs(node)
     const { body, numConstants, numCarries } = attrs
     const numFixed = numConstants + numCarries
@@ -304,19 +341,21 @@ class Lowering {
       binding.kind === 'swap' ? [binding.storage, binding.other] : [binding.storage],
     )
     const carried = new Set(carryBuffers.flatMap(({ first, other }) => [first, other]))
-    const comment = `${body.name}, ${attrs.length} steps ${place(node)}`
-    const writes = [
+    const comment = `${body.name}, ${attrs.length} steps ${origin(node)}`
+    const written = [
       ...touched.filter((storage) => carried.has(storage)),
       ...node.types
         .slice(numCarries)
         .map((_, i) => this.#resultStorage(bindings, `${prefix}_out${numCarries + i}`)),
       region,
     ]
-    this.#push(
+    const { phase } = this.#place(
       { kind: 'loop', length: attrs.length, reverse: attrs.reverse, block, bindings, region, comment },
-      touched,
-      writes,
+      team,
+      [...touched.map(reads), ...written.map(writes)],
+      behind,
     )
+    return phase
   }
 
   #resultStorage(bindings: readonly Binding[], variable: string): Storage {
@@ -337,23 +376,8 @@ class Lowering {
       this.#fusion.readCount(base) > 1
     if (!shared) return storage
     const copy = this.#temporary('carry', storage.bytes)
-    const type = input.type
-    const dense: View = { offset: 0, shape: [sizeOf(type.shape)], strides: [1] }
-    const text = emitCopy(input, dense)
-    const name = this.#library.raw('copy', text.body, 2)
-    this.#push(
-      {
-        kind: 'kernel',
-        name,
-        args: [at(storage), at(copy)],
-        scratch: undefined,
-        takesScratch: false,
-        serial: text.serial,
-        comment: 'first carry',
-      },
-      [storage],
-      [copy],
-    )
+    const dense: View = { offset: 0, shape: [sizeOf(input.shape)], strides: [1] }
+    this.#copyTo(input, dense, storage, copy, 'first carry')
     return copy
   }
 
@@ -362,11 +386,12 @@ class Lowering {
     const taken = new Set<Storage>()
     const late: { from: Storage; to: Storage; view: View; base: Node }[] = []
     // A parameter that is itself a result is read once more, at the very end.
+    const readLate = new Set<Storage>()
     this.#func.results.forEach((result, i) => {
       const storage = this.#storage(this.#fusion.source(result).base)
       const { replaces } = this.#surroundings.results[i]!
       const stays = replaces !== undefined && storage === this.#surroundings.params[replaces]
-      if (this.#surroundings.params.includes(storage) && !stays) this.#lastRead.set(storage, Infinity)
+      if (this.#surroundings.params.includes(storage) && !stays) readLate.add(storage)
     })
     const inPlace = this.#func.results.map((result, i) => {
       const { place: wanted, replaces } = this.#surroundings.results[i]!
@@ -376,7 +401,7 @@ class Lowering {
       const old = replaces === undefined ? undefined : this.#surroundings.params[replaces]!
       const movable = whole && storage.root.outside === undefined && !taken.has(storage.root)
       if (old !== undefined && storage === old && whole) return true
-      if (old !== undefined && movable && this.#mayReplace(storage, old)) {
+      if (old !== undefined && movable && !readLate.has(old) && this.#mayReplace(storage, old)) {
         taken.add(storage.root)
         storage.root.unite(old)
         return true
@@ -391,46 +416,60 @@ class Lowering {
       return false
     })
     // Parameters may trade places: read them all before any is overwritten.
+    const { phases } = this.#schedule
     const staged = late.map(({ base, view, from }) =>
       this.#func.params.includes(base) ? this.#copy(base, view) : from,
     )
+    const end = phases.length
     late.forEach(({ base, view, from, to }, i) => {
       const moved = staged[i] !== from
-      this.#copy(base, moved ? denseView(view.shape) : view, to, staged[i]!)
+      this.#copyTo(base, moved ? denseView(view.shape) : view, staged[i]!, to, `copy of ${base.op.name}`, end)
     })
     return inPlace
   }
 
   /** Nothing reads the old value after the new one is written, or only the kernel that writes it, element by element. */
   #mayReplace(storage: Storage, old: Storage): boolean {
-    const written = this.#producedAt.get(storage)
-    if (written === undefined || storage.bytes !== old.bytes || storage.root.first < written) return false
-    const read = this.#lastRead.get(old) ?? -1
-    if (read < written) return true
-    return (
-      read === written &&
-      this.#inPlace.some(({ step, out, input }) => step === written && out === storage && input === old)
-    )
+    const written = storage.moments.find((moment) => moment.written)
+    if (!written || storage.bytes !== old.bytes || storage.root.first < written.place.phase) return false
+    return old.moments.every((read) => this.#isBefore(read, written.place, storage, old))
   }
 
   /** Lets outputs take over the memory of temporaries that die in the kernel that writes them. */
   #reuseInputs(): void {
-    const taken = new Set<string>()
-    for (const { step, out, input } of this.#inPlace) {
+    const taken = new Set<Storage>()
+    for (const { place, out, input } of this.#inPlace) {
       const [mine, theirs] = [out.root, input.root]
-      const key = `${step}:${this.#all.indexOf(theirs)}`
-      if (mine === theirs || mine.outside !== undefined || theirs.outside !== undefined || taken.has(key))
-        continue
-      if (theirs.last !== step || mine.first !== step || mine.bytes !== theirs.bytes) continue
-      taken.add(key)
+      if (mine === theirs || mine.outside !== undefined || theirs.outside !== undefined) continue
+      if (taken.has(theirs) || mine.bytes !== theirs.bytes || mine.first !== place.phase) continue
+      if (!theirs.moments.every((moment) => this.#isBefore(moment, place, out, input))) continue
+      if (!mine.moments.every((moment) => isWithin(moment, place) || moment.place.phase > place.phase)) continue
+      taken.add(theirs)
       mine.unite(theirs)
     }
   }
+
+  /** Whether a use of `old` is over when the step at `place` writes `out` over it, in every thread. */
+  #isBefore({ place: used, local }: Moment, place: Place, out: Storage, old: Storage): boolean {
+    if (used.phase !== place.phase) return used.phase < place.phase
+    if (used.chain !== place.chain || !(place.chain.kind === 'serial' || local(place.chain.rows))) return false
+    if (used.index !== place.index) return used.index < place.index
+    return this.#inPlace.some((pair) => pair.place === place && pair.out === out && pair.input === old)
+  }
 }
+
+/** Whether a use of the result of the step at `place` follows in the same chain, each thread reading its own rows. */
+const isWithin = ({ place: used }: Moment, place: Place): boolean =>
+  used.chain === place.chain && used.index >= place.index
+
+const team: Nature = { kind: 'team' }
+const reads = (storage: Storage): Use => ({ storage, written: false, local: never })
+const writes = (storage: Storage): Use => ({ storage, written: true, local: always })
 
 const at = (storage: Storage, bytes = 0): Argument => ({ storage, bytes })
 
-const place = (node: Node): string => {
+/** Where in the model a node was made. */
+const origin = (node: Node): string => {
   const source = sourceOf(node)
   return source ? `(${source.split('/').slice(-2).join('/')})` : ''
 }

@@ -8,6 +8,7 @@ import type { Node } from '../../graph/node.ts'
 import { isFloat, sizeOf } from '../../graph/types.ts'
 import type { Fusion, RowKernel } from './fuse.ts'
 import { hasSimpleColumns, type Position } from './index.ts'
+import { localReads, type Locality, type Nature } from './span.ts'
 import { collapse } from './view.ts'
 import { literal, localType, Values, type Parameter } from './values.ts'
 
@@ -17,8 +18,10 @@ export interface KernelText {
   readonly body: readonly string[]
   /** Bytes of scratch memory it wants as a last parameter. */
   readonly scratchBytes: number
-  /** Runs on the first thread only. */
-  readonly serial: boolean
+  /** How it is shared out: row kernels take their rows as `begin` and `end`, the others find their share by RANGE. */
+  readonly nature: Nature
+  /** Which operands are touched only in the kernel's own rows. */
+  readonly local: ReadonlyMap<Node, Locality>
   /** Stored inputs whose memory an output may take over: each element is read before it is written. */
   readonly inPlace: readonly { readonly out: Node; readonly input: Node }[]
 }
@@ -29,6 +32,13 @@ export const range = (n: number, unit: number, serial: boolean): string =>
 
 /** Below this many elements, sharing the work costs more than doing it. */
 export const serialLimit = 1024
+
+/** How rows are shared out, and the first lines of the kernel: small work is done by one thread, flat work is cut where cache lines end. */
+export function rowShare(size: number, rows: number): { readonly nature: Nature; readonly lines: readonly string[] } {
+  return size <= serialLimit
+    ? { nature: { kind: 'serial' }, lines: [range(rows, 1, true)] }
+    : { nature: { kind: 'rows', rows, unit: rows === size ? 64 : 1 }, lines: ['OPAQUE(begin, end)'] }
+}
 
 export function emitRows(kernel: RowKernel, fusion: Fusion): KernelText {
   const values = new Values(fusion)
@@ -115,15 +125,19 @@ export function emitRows(kernel: RowKernel, fusion: Fusion): KernelText {
       if (fusion.stored.has(node)) lines.push(`${indent}${values.store(node, 'r', nameOf(node))}`)
     }
   }
-  const serial = kernel.size <= serialLimit
+  const share = rowShare(kernel.size, flat ? kernel.size : rows)
   const body = flat
-    ? [range(kernel.size, 64, serial), 'const int64_t r = 0; (void)r;', ...lines]
-    : [range(rows, 1, serial), 'for (int64_t r = begin; r < end; r++) {', ...lines, '}']
+    ? [...share.lines, 'const int64_t r = 0; (void)r;', ...lines]
+    : [...share.lines, 'for (int64_t r = begin; r < end; r++) {', ...lines, '}']
   return {
     parameters: values.parameters,
     body,
     scratchBytes: 0,
-    serial,
+    nature: share.nature,
+    local: localReads(
+      [...kernel.members.keys()].filter((node) => !fusion.isClosed(node)),
+      fusion,
+    ),
     inPlace: inPlacePairs(kernel, fusion, plan),
   }
 }

@@ -8,7 +8,8 @@ import { concatAxis } from '../../ops/concat.ts'
 import { reducedAxes } from '../../ops/reduce.ts'
 import { leadingReduce, type Fusion, type SingleKernel } from './fuse.ts'
 import { indices, offsetAt, type Position } from './index.ts'
-import { range, serialLimit, type KernelText } from './rows.ts'
+import { range, rowShare, serialLimit, type KernelText } from './rows.ts'
+import { localReads } from './span.ts'
 import { cType, literal, localType, Values } from './values.ts'
 
 export function emitSingle(kernel: SingleKernel, fusion: Fusion): KernelText {
@@ -45,6 +46,12 @@ function evaluate(
   return { lines, value: values.operand(operand, position), flops }
 }
 
+/** Kernels that find their share by themselves, unless one thread does all. */
+const shared = (serial: boolean): Pick<KernelText, 'nature' | 'local'> => ({
+  nature: { kind: serial ? 'serial' : 'team' },
+  local: new Map(),
+})
+
 const counted = (flops: number): string[] => (flops > 0 ? [`COUNT(${flops});`] : [])
 
 function emitConcat({ node, fused }: SingleKernel, fusion: Fusion): KernelText {
@@ -70,9 +77,10 @@ function emitConcat({ node, fused }: SingleKernel, fusion: Fusion): KernelText {
       )
     start += columns
   }
-  const serial = sizeOf(node.shape) <= serialLimit
-  const body = [range(rows, 1, serial), 'for (int64_t r = begin; r < end; r++) {', ...lines, '}']
-  return { parameters: values.parameters, body, scratchBytes: 0, serial, inPlace: [] }
+  const { nature, lines: share } = rowShare(sizeOf(node.shape), rows)
+  const body = [...share, 'for (int64_t r = begin; r < end; r++) {', ...lines, '}']
+  const local = localReads([node, ...fused], fusion)
+  return { parameters: values.parameters, body, scratchBytes: 0, nature, local, inPlace: [] }
 }
 
 /**
@@ -116,7 +124,7 @@ function emitPad(node: Node, fusion: Fusion): KernelText {
     ...[...zeros(0, before), copy, ...zeros(before + width, columns)].map((line) => `  ${line}`),
     '}',
   ]
-  return { parameters: values.parameters, body, scratchBytes: 0, serial, inPlace: [] }
+  return { parameters: values.parameters, body, scratchBytes: 0, ...shared(serial), inPlace: [] }
 }
 
 /** Threads own columns, and every thread walks the rows in order: no atomics, one order of additions. */
@@ -146,7 +154,7 @@ function emitScatterAdd(node: Node, fusion: Fusion): KernelText {
     '  }',
     '}',
   ]
-  return { parameters: values.parameters, body, scratchBytes: 0, serial, inPlace: [] }
+  return { parameters: values.parameters, body, scratchBytes: 0, ...shared(serial), inPlace: [] }
 }
 
 const maxLeaves = 16
@@ -216,7 +224,7 @@ function emitColumns({ node, fused }: SingleKernel, fusion: Fusion): KernelText 
     parameters: values.parameters,
     body,
     scratchBytes: leaves * columns * Math.max(4, dtypeBytes[node.dtype]),
-    serial,
+    ...shared(serial),
     inPlace: [],
   }
 }
@@ -245,29 +253,26 @@ function emitReduce(node: Node, fusion: Fusion): KernelText {
     `  ${values.store(node, 'r', 'total')}`,
     '}',
   ]
-  return { parameters: values.parameters, body, scratchBytes: 0, serial, inPlace: [] }
+  return { parameters: values.parameters, body, scratchBytes: 0, ...shared(serial), inPlace: [] }
 }
 
 /** A dense copy of a view: for operands that a kernel cannot read in place. */
 export function emitCopy(
   base: Node,
   view: { offset: number; shape: readonly number[]; strides: readonly number[] },
-): {
-  body: string[]
-  serial: boolean
-} {
+): Pick<KernelText, 'body' | 'nature'> {
   const size = sizeOf(view.shape)
   const columns = view.shape.at(-1) ?? 1
   const at = indices(view.shape, { columns, level: 'full' })
-  const serial = size <= serialLimit
   const type = cType[base.dtype]
   const cell = columns === 1 ? 'r' : `r * ${columns} + c`
+  const { nature, lines } = rowShare(size, size / columns)
   return {
-    serial,
+    nature,
     body: [
+      ...lines,
       `const ${type} *const in0 = (const ${type} *)p0;`,
       `${type} *const out1 = (${type} *)p1;`,
-      range(size / columns, 1, serial),
       'for (int64_t r = begin; r < end; r++)',
       columns === 1 ? '  {' : `  for (int64_t c = 0; c < ${columns}; c++) {`,
       `    out1[${cell}] = in0[${offsetAt(view, at)}];`,

@@ -1,9 +1,18 @@
 /**
- * Storage and the static memory plan. Every stored value gets a storage with a lifetime in steps; storages that may
+ * Storage and the static memory plan. Every stored value gets a storage with a lifetime in phases; storages that may
  * share memory (an output that takes over its input) are united first, then offsets are chosen greedily, largest first,
  * at the lowest place free for the whole lifetime. The sum is known exactly before anything runs.
  */
 import { InternalError } from '../../../errors.ts'
+import type { Place } from './schedule.ts'
+import type { Locality } from './span.ts'
+
+/** When and how a storage is used. */
+export interface Moment {
+  readonly place: Place
+  readonly written: boolean
+  readonly local: Locality
+}
 
 export const alignment = 64
 
@@ -23,6 +32,8 @@ export class Storage {
   first = Infinity
   last = -Infinity
   offset = -1
+  /** Uses of this storage and of those that became part of it. */
+  readonly moments: Moment[] = []
 
   constructor(label: string, bytes: number, outside?: string) {
     this.label = label
@@ -44,19 +55,26 @@ export class Storage {
     mine.#same = theirs
     theirs.first = Math.min(theirs.first, mine.first)
     theirs.last = Math.max(theirs.last, mine.last)
+    theirs.moments.push(...mine.moments)
   }
 
-  touch(step: number): void {
+  /** Alive in this phase. */
+  touch(phase: number): void {
     const { root } = this
-    root.first = Math.min(root.first, step)
-    root.last = Math.max(root.last, step)
+    root.first = Math.min(root.first, phase)
+    root.last = Math.max(root.last, phase)
+  }
+
+  use(moment: Moment): void {
+    this.touch(moment.place.phase)
+    this.root.moments.push(moment)
   }
 }
 
 export interface MemoryPlan {
   /** Bytes of the region that holds all temporaries. */
   readonly bytes: number
-  /** The most bytes alive at one step: no plan can need less. */
+  /** The most bytes alive in one phase: no plan can need less. */
   readonly lowerBound: number
 }
 
