@@ -15,7 +15,7 @@ export {
   type Tensorised,
   type Values,
 } from './compile.ts'
-export { philoxUniform } from './graph/philox.ts'
+export { philoxBlock, philoxUniform, wordToUniform } from './graph/philox.ts'
 export { printFunc } from './graph/print.ts'
 export {
   bytesOf,
