@@ -10,7 +10,7 @@ import { machineLine, peakLine } from './facts.ts'
 import type { BenchOptions } from './options.ts'
 import { startTorchMicro, torchInstalled } from './peer.ts'
 import type { MicroPeer } from './peer.ts'
-import { busyCores, busyNote } from './quiet.ts'
+import { busyCores, disturbances } from './quiet.ts'
 import { record } from './record.ts'
 import { alternate, median } from './slices.ts'
 import type { Contestant, Timing } from './slices.ts'
@@ -54,6 +54,10 @@ export async function runMicro(micro: Micro, options: BenchOptions): Promise<voi
     torch?.close()
     for (const { program } of cases) program.close()
   })
+  const problems = disturbances(
+    othersCores,
+    peaks.map(({ flopsF32 }) => flopsF32),
+  )
   const best = peaks.map(peak)
   const rate = (entry: MicroCase, seconds: number): string =>
     unit === 'FLOP' ? formatFlopRate(entry.work / seconds) : `${formatBytes(entry.work / seconds)}/s`
@@ -79,14 +83,15 @@ export async function runMicro(micro: Micro, options: BenchOptions): Promise<voi
       peakLine(peaks, copyMegabytes),
       ...about,
       ...(torch ? [] : ['PyTorch is not installed here (bench/peers/install.sh): ours only']),
-      ...busyNote(othersCores),
+      ...problems,
       formatTable([heading, ...rows]),
       '',
     ].join('\n'),
   )
   const peer = torch ? { peer: `PyTorch ${torch.version}` } : {}
   const work = Object.fromEntries(cases.map((entry) => [entry.name, entry.work]))
-  record({ bench, threads: options.threads, ...peer, unit, peaks: best, othersCores, work, timings })
+  if (problems.length === 0)
+    record({ bench, threads: options.threads, ...peer, unit, peaks: best, othersCores, work, timings })
 }
 
 const torchName = ({ name }: MicroCase): string => `PyTorch ${name}`

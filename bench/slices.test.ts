@@ -4,6 +4,7 @@ import { test } from 'node:test'
 import { UserError } from '../src/errors.ts'
 import { chosen, readOptions } from './options.ts'
 import { startPeer } from './peer.ts'
+import { disturbances } from './quiet.ts'
 import { alternate, median, speedRatio } from './slices.ts'
 import type { Contestant, Timing } from './slices.ts'
 
@@ -78,4 +79,11 @@ test('options are read, and what cannot be meant is a mistake of usage', () => {
   assert.deepEqual(chosen(['a', 'b', 'c'], []), ['a', 'b', 'c'])
   assert.deepEqual(chosen(['a', 'b', 'c'], ['c']), ['c'])
   assert.throws(() => chosen(['a', 'b'], ['d']), UserError)
+})
+
+test('a busy machine or a peak that wavers is said', () => {
+  assert.deepEqual(disturbances(0.1, [100, 95, 98]), [])
+  assert.deepEqual(disturbances(0), [])
+  assert.match(disturbances(1.04)[0]!, /1\.0 cores busy/)
+  assert.match(disturbances(0, [100, 60])[0]!, /fell to 60%/)
 })
