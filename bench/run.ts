@@ -30,6 +30,10 @@ const benches: Readonly<Record<string, Bench>> = {
     does: 'a training step beside jax-js and TensorFlow.js [--rounds 5] [--seconds 1] [--threads N]',
     load: () => import('./js.ts'),
   },
+  conv: {
+    does: 'convolutions, forward and backward, against the peak [--rounds 7] [--seconds 0.1] [--threads N] [--only PART-OF-NAME]',
+    load: () => import('./conv.ts'),
+  },
   startup: {
     does: 'how long help and compiling the default recipe and GPT-2 124M take, cold and cached [--json]',
     load: () => import('./startup.ts'),

@@ -26,6 +26,11 @@ export type { TrainObserver, TrainPlan, TrainPoint } from './train/events.ts'
 export { compile } from './compiler/index.ts'
 export type { CompileOptions, Program, ProgramMemory, Tensorised, Values } from './compiler/index.ts'
 
+// The compiler: what running a program cost.
+export { chromeTrace, judge } from './compiler/index.ts'
+export type { Profile, ProfileEvent, Site, SiteProfile, Verdict } from './compiler/index.ts'
+export { measurePeak, type Peak } from './compiler/runtime/peak.ts'
+
 // The compiler: what a traced function is written with.
 export {
   checkpoint,

@@ -91,8 +91,9 @@ function describe<T>(attempted: Attempt<T>, show: (value: T) => string): Omit<Fi
   return { found: got, ok: false, fix }
 }
 
-function describePeak({ flopsF32, copyBytesPerSecond, threads }: Peak): string {
-  return `${formatFlopRate(flopsF32)} in f32, ${formatBytes(copyBytesPerSecond)}/s copied, ${threads} threads`
+function describePeak({ flopsF32, flopsBf16, copyBytesPerSecond, threads }: Peak): string {
+  const bf16 = flopsBf16 === undefined ? '' : `${formatFlopRate(flopsBf16)} in bf16 dot products, `
+  return `${formatFlopRate(flopsF32)} in f32, ${bf16}${formatBytes(copyBytesPerSecond)}/s copied, ${threads} threads`
 }
 
 /** Vector instruction sets the processor names, widest first. Linux tells; on Apple silicon NEON is always there. */

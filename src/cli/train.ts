@@ -1,6 +1,6 @@
 /**
  * `anneal train <recipe> [key=value...]`: prints the plan (parameters, tokens, FLOPs, memory, time), then trains.
- * `--dry-run` stops after the plan.
+ * `--dry-run` stops after the plan, `--profile` after a few steps, whose kernels it lists by what they cost.
  */
 import type { Command } from './command.ts'
 import { runsOption } from './command.ts'
@@ -11,7 +11,11 @@ import { describeEnd, runTraining } from './training.ts'
 
 export const train: Command = {
   arguments: [`what to train: ${defaultRecipe}`, 'key=value, e.g. steps=200 model.size=micro optim.lr=1e-3'],
-  options: [['--dry-run', 'print the plan and stop'], runsOption],
+  options: [
+    ['--dry-run', 'print the plan and stop'],
+    ['--profile', 'train a few steps, list every kernel with its cost, save and stop'],
+    runsOption,
+  ],
   examples: [
     'anneal train language',
     'anneal train language steps=200 model.size=micro',
@@ -33,9 +37,23 @@ export const train: Command = {
       return 0
     }
     const runsDir = String(options['runs'])
-    const result = await runTraining((tools) => trainLanguage(config, { runsDir, ...tools }))
+    const { defaultProfile } = await import('../train/profile.ts')
+    const profiling = options['profile'] ? { profile: defaultProfile } : {}
+    const { profile, ...result } = await runTraining((tools) =>
+      trainLanguage(config, { runsDir, ...profiling, ...tools }),
+    )
     const { text, code } = describeEnd(result, runsDir)
-    io.result(text, { recipe: name, config, result })
-    return code
+    if (profile === undefined) {
+      io.result(text, { recipe: name, config, result })
+      return code
+    }
+    const { describeProfile, profileRows } = await import('./profile.ts')
+    io.result(`${describeProfile(profile)}\n\n${text}`, {
+      recipe: name,
+      config,
+      result,
+      profile: profileRows(profile),
+    })
+    return 0
   },
 }

@@ -3,25 +3,27 @@
  * memory are known before anything runs. Inputs and results are trees; what is returned under `state` replaces the
  * input of the same name, in place, and stays in the program between runs.
  */
-import { InternalError } from '../errors.ts'
+import { failure, InternalError, type UserError } from '../errors.ts'
 import { Graph, inGraph, type Func } from './graph/node.ts'
 import { bytesOf, formatType, sizeOf, typeError, type DType, type ValueType } from './graph/types.ts'
 import { flopsOf } from './ops/cost.ts'
 import { runPipeline, type Policies } from './passes/pipeline.ts'
 import type { Precision } from './passes/precision.ts'
+import { readProfile, type Profile } from './profile.ts'
 import { machine } from './runtime/machine.ts'
 import { openNative } from './runtime/native.ts'
 import { compileShared } from './runtime/toolchain.ts'
-import { buildC, isState, type Slot } from './targets/c/build.ts'
+import { buildC, isState, type BuiltProgram, type Slot } from './targets/c/build.ts'
 import { claimed } from './targets/c/kernels.ts'
+import { profileLayout } from './targets/c/profile.ts'
 import { interpret } from './targets/reference/interpret.ts'
 import { traceFunction, type Tensors } from './trace/functions.ts'
 import type { Tensor } from './trace/tensor.ts'
 import type { Tree } from './trace/tree.ts'
 
 export interface CompileOptions {
-  /** `c`: native code (default). `reference`: the float64 interpreter. */
-  readonly target?: 'c' | 'reference'
+  /** `c`: native code (default). `reference`: the float64 interpreter. `text`: the C program only, which cannot run. */
+  readonly target?: 'c' | 'reference' | 'text'
   /** Size of the native team; default: all cores. Results do not depend on it. */
   readonly threads?: number
   readonly precision?: Precision
@@ -29,6 +31,10 @@ export interface CompileOptions {
   readonly recompute?: boolean
   /** The emitted program counts its own FLOPs (slow; for tests). */
   readonly checking?: boolean
+  /** The program records what each kernel costs, for `profile()`. The arithmetic is the same. */
+  readonly profile?: boolean
+  /** No two buffers share memory, and gaps lie between them (`layout.guards`): for sanitizers. */
+  readonly apart?: boolean
   readonly name?: string
   /** Sees the program before the first pass and after each. */
   readonly observe?: (stage: string, func: Func) => void
@@ -53,6 +59,8 @@ export interface Program {
   readonly memory: ProgramMemory
   /** The emitted C program; empty for the reference target. */
   readonly source: string
+  /** Where inputs and outputs lie in the arena of the C program; state is both. None for the reference target. */
+  readonly layout: Pick<BuiltProgram, 'inputs' | 'outputs' | 'guards'>
   /** The function after all common passes. */
   readonly func: Func
   readonly compileSeconds: number
@@ -71,6 +79,11 @@ export interface Program {
   runBlocking(): void
   /** FLOPs counted so far by a checking build. */
   countedFlops(): number
+  /**
+   * What the runs since the last call of `profile` cost, kernel by kernel.
+   * @throws UserError for a program compiled without `profile: true`.
+   */
+  profile(): Profile
   close(): void
 }
 
@@ -117,13 +130,38 @@ export async function compile<I extends Tree<ValueType>>(
   const here = await machine()
   const { vectorBytes } = here
   const threads = options.threads || here.cores
-  const built = buildC(func, traced, { threads, vectorBytes, registers: vectorBytes === 64 ? 32 : 16 }, [
-    `${name}: ${flops.toLocaleString('en')} FLOP a step, ${threads} threads, ${vectorBytes * 8}-bit vectors`,
-  ])
+  const built = buildC(
+    func,
+    traced,
+    { threads, vectorBytes, registers: vectorBytes === 64 ? 32 : 16 },
+    [
+      `${name}: ${flops.toLocaleString('en')} FLOP a step, ${threads} threads, ${vectorBytes * 8}-bit vectors`,
+    ],
+    options,
+  )
+  const sumBytes = (list: readonly Slot[], state: boolean): number =>
+    list.filter((slot) => isState(slot.path) === state).reduce((total, slot) => total + bytesOf(slot.type), 0)
+  const described = {
+    ...shared,
+    source: built.source,
+    layout: { inputs: built.inputs, outputs: built.outputs, guards: built.guards },
+    memory: {
+      arenaBytes: built.arenaBytes,
+      stateBytes: sumBytes(built.inputs, true),
+      inputBytes: sumBytes(built.inputs, false),
+      outputBytes: sumBytes(built.outputs, false),
+      temporaryBytes: built.temporaryBytes,
+      lowerBound: built.lowerBound,
+    },
+  }
+  if (options.target === 'text') return { ...described, ...onlyText(name), compileSeconds: seconds() }
   const compiled = await compileShared({
     name,
     source: built.source,
-    ...(options.checking ? { flags: ['-DANNEAL_COUNT'] } : {}),
+    flags: [
+      ...(options.checking ? ['-DANNEAL_COUNT'] : []),
+      ...(options.profile ? ['-DANNEAL_PROFILE'] : []),
+    ],
   })
   const native = openNative(compiled.path, built.arenaBytes)
   const slots = new Map([...built.outputs, ...built.inputs].map((slot) => [slot.path, slot]))
@@ -136,22 +174,11 @@ export async function compile<I extends Tree<ValueType>>(
     views.set(path, known)
     return known
   }
-  const sumBytes = (list: readonly Slot[], state: boolean): number =>
-    list.filter((slot) => isState(slot.path) === state).reduce((total, slot) => total + bytesOf(slot.type), 0)
   const write = (path: string, values: ArrayLike<number>): void => fillView(name, path, view(path), values)
   return {
-    ...shared,
-    source: built.source,
+    ...described,
     compileSeconds: seconds(),
     cached: compiled.cached,
-    memory: {
-      arenaBytes: built.arenaBytes,
-      stateBytes: sumBytes(built.inputs, true),
-      inputBytes: sumBytes(built.inputs, false),
-      outputBytes: sumBytes(built.outputs, false),
-      temporaryBytes: built.temporaryBytes,
-      lowerBound: built.lowerBound,
-    },
     view,
     write,
     run(values = {}) {
@@ -160,6 +187,11 @@ export async function compile<I extends Tree<ValueType>>(
     },
     runBlocking: () => native.runBlocking(),
     countedFlops: () => native.countedFlops(),
+    profile() {
+      if (!options.profile) throw notProfiled(name)
+      const { bytes } = profileLayout(built.sites, threads)
+      return readProfile(native.profile(bytes), built.sites, threads)
+    },
     close: () => native.close(),
   }
 }
@@ -215,6 +247,38 @@ function fillView(program: string, path: string, target: Values, values: ArrayLi
   target.set(values)
 }
 
+/** What a program that is text and nothing else says to whoever wants to run it. */
+function onlyText(
+  name: string,
+): Pick<Program, 'cached' | 'view' | 'write' | 'run' | 'runBlocking' | 'countedFlops' | 'profile' | 'close'> {
+  const refuse = (): never => {
+    throw failure({
+      where: name,
+      got: "a program compiled with target 'text'",
+      expected: 'one that can run',
+      fix: "compile it with target 'c'",
+    })
+  }
+  return {
+    cached: false,
+    view: refuse,
+    write: refuse,
+    run: async () => refuse(),
+    runBlocking: refuse,
+    countedFlops: refuse,
+    profile: refuse,
+    close() {},
+  }
+}
+
+const notProfiled = (program: string): UserError =>
+  failure({
+    where: `profile of ${program}`,
+    got: 'a program that does not record what its kernels cost',
+    expected: 'a native program compiled for it',
+    fix: 'compile it with { profile: true }',
+  })
+
 function referenceProgram(
   func: Func,
   { inputPaths, outputPaths }: { inputPaths: readonly string[]; outputPaths: readonly string[] },
@@ -240,6 +304,7 @@ function referenceProgram(
   return {
     ...shared,
     source: '',
+    layout: { inputs: [], outputs: [], guards: [] },
     compileSeconds,
     cached: false,
     memory: { arenaBytes: 0, stateBytes: 0, inputBytes: 0, outputBytes: 0, temporaryBytes: 0, lowerBound: 0 },
@@ -251,6 +316,9 @@ function referenceProgram(
     },
     runBlocking,
     countedFlops: () => 0,
+    profile() {
+      throw notProfiled('reference')
+    },
     close() {},
   }
 }

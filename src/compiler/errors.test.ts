@@ -8,11 +8,15 @@ import { UserError } from '../errors.ts'
 import { attention } from './composites/attention.ts'
 import { crossEntropy } from './composites/cross-entropy.ts'
 import { layerNorm } from './composites/norm.ts'
+import { averagePool, maxPool, resizeNearest } from './composites/pool.ts'
 import { rope } from './composites/rope.ts'
 import { valueType, type DType, type ValueType } from './graph/types.ts'
+import { convInput } from './ops/conv-input.ts'
+import { convWeight } from './ops/conv-weight.ts'
 import { get } from './ops/get.ts'
 import { scatterAdd } from './ops/scatter-add.ts'
 import { inFreshGraph } from './testing.ts'
+import { conv } from './trace/conv.ts'
 import { grad, scan, traceFunction } from './trace/functions.ts'
 import { concat, full, Tensor, uniform, where } from './trace/tensor.ts'
 
@@ -28,12 +32,16 @@ const types = {
   k: valueType('f32', [1, 5, 2, 8]),
   narrow: valueType('f32', [1, 5, 2, 4]),
   odd: valueType('f32', [1, 5, 3, 8]),
+  image: valueType('f32', [2, 5, 5, 4], ['batch', 'height', 'width', 'in']),
+  kernel: valueType('f32', [3, 3, 4, 6], [null, null, 'in', 'out']),
 } as const satisfies Record<string, ValueType>
 
 type Given = Record<keyof typeof types, Tensor>
 
 const trace = (build: (given: Given) => Tensor): unknown =>
   inFreshGraph(() => traceFunction('main', types, (tree) => ({ result: build(tree as Given) })))
+
+const plain = { stride: [1, 1], dilation: [1, 1], low: [0, 0], groups: 1 }
 
 const scalar = (): Tensor => full(0, valueType('f32', []))
 
@@ -273,6 +281,93 @@ const mistakes: readonly (readonly [what: string, build: (given: Given) => Tenso
     'rotary tables of another context',
     ({ q, x }) => rope(q, x, x),
     'rope: got x f32[1, 3, 4, 8], cos f32[batch=4, embed=8], sin f32[batch=4, embed=8]; expected x [B, T, H, D] and tables [T, D/2]; slice the tables to the context',
+  ],
+  [
+    'a kernel for other channels',
+    ({ image, kernel }) => conv(image, kernel.slice(2, 0, 3)),
+    'conv: got f32[batch=2, height=5, width=5, in=4] and f32[3, 3, in=3, out=6], groups 1; expected weight [...kernel, input channels / groups, output channels]; check channels and groups',
+  ],
+  [
+    'groups that do not divide',
+    ({ image, kernel }) => conv(image, kernel, { groups: 4 }),
+    'conv: got f32[batch=2, height=5, width=5, in=4] and f32[3, 3, in=4, out=6], groups 4; expected groups to divide input and output channels; check channels and groups',
+  ],
+  [
+    'a swapped channel axis, caught by its name',
+    ({ image, kernel }) => conv(image, kernel.rename({ in: 'other' })),
+    "conv: got 'in' and 'other'; expected channels of input and weight to carry one name; rename one side",
+  ],
+  [
+    'a convolution of nothing',
+    ({ image, kernel }) => conv(image.slice(0, 0, 0), kernel),
+    'conv: got f32[batch=0, height=5, width=5, in=4] and f32[3, 3, in=4, out=6]; expected no empty axis; check the extents',
+  ],
+  [
+    'two element types in a convolution',
+    ({ image, kernel }) => conv(image, kernel.cast('f64')),
+    'conv: got f32[batch=2, height=5, width=5, in=4] and f64[3, 3, in=4, out=6]; expected two operands of f32 or two of f64; cast one side',
+  ],
+  [
+    'a kernel larger than its input',
+    ({ image, kernel }) => conv(image, kernel, { dilation: 3 }),
+    'conv: got kernel [3, 3] on space [5, 5]; expected a kernel no larger than the padded input; pad, or use a smaller kernel or dilation',
+  ],
+  [
+    'strides for other axes',
+    ({ image, kernel }) => conv(image, kernel, { stride: [1, 2, 1] }),
+    'conv: got stride [1, 2, 1]; expected a whole number of at least 1, or 2 of them; one number serves all axes',
+  ],
+  [
+    'padding for other axes',
+    ({ image, kernel }) => conv(image, kernel, { padding: [1] }),
+    'conv: got padding of 1 axes; expected 2; one number serves all axes',
+  ],
+  [
+    'negative padding',
+    ({ image, kernel }) => conv(image, kernel, { padding: [1, [0, -1]] }),
+    'conv: got padding [1, -1]; expected a whole number of at least 0, or 2 of them; one number serves all axes',
+  ],
+  [
+    'a weight without axes of space',
+    ({ image, z }) => conv(image, z),
+    'conv: got f32[batch=2, height=5, width=5, in=4] and f32[3, 5]; expected input [...leading, ...space, in] and weight [...kernel, in / groups, out] with 1 to 3 axes of space; reshape one side',
+  ],
+  [
+    'a gradient for another batch',
+    ({ image }) =>
+      new Tensor(
+        convWeight(image.node, image.slice(0, 0, 1).node, {
+          ...plain,
+          extents: [1, 1],
+        }),
+      ),
+    'convWeight: got f32[batch=2, height=5, width=5, in=4] and f32[batch=1, height=5, width=5, in=4], groups 1; expected input and output of one batch; check channels and groups',
+  ],
+  [
+    'a gradient of other channels',
+    ({ image, kernel }) =>
+      new Tensor(
+        convInput(image.node, kernel.node, {
+          ...plain,
+          extents: [7, 7],
+        }),
+      ),
+    'convInput: got f32[batch=2, height=5, width=5, in=4] and f32[3, 3, in=4, out=6], groups 1; expected output and weight of one number of output channels; check channels and groups',
+  ],
+  [
+    'a window for more axes than there are',
+    ({ z }) => maxPool(z, [2, 2]),
+    'maxPool: got window [2, 2] on f32[3, 5]; expected input [...leading, ...space, channels] and a window of whole numbers for the axes of space; give one number, or one for each axis',
+  ],
+  [
+    'a window of nothing but padding',
+    ({ image }) => averagePool(image, 2, { padding: 2 }),
+    'averagePool: got padding as large as the window [2, 2]; expected every window to hold an element; pad less',
+  ],
+  [
+    'a factor that is no whole number',
+    ({ image }) => resizeNearest(image, 1.5),
+    'resizeNearest: got factors [1.5, 1.5] on f32[batch=2, height=5, width=5, in=4]; expected input [...leading, ...space, channels] and a whole number above 0 for each axis of space; give one number, or one for each axis',
   ],
   [
     'updates that the index does not lead',

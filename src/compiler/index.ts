@@ -5,6 +5,7 @@ export { crossEntropy } from './composites/cross-entropy.ts'
 export { gelu } from './composites/gelu.ts'
 export { muon, type MuonOptions } from './composites/muon.ts'
 export { layerNorm, rmsNorm } from './composites/norm.ts'
+export { averagePool, maxPool, resizeNearest, type PoolOptions } from './composites/pool.ts'
 export { rope } from './composites/rope.ts'
 export { silu } from './composites/silu.ts'
 export {
@@ -15,6 +16,16 @@ export {
   type Tensorised,
   type Values,
 } from './compile.ts'
+export {
+  chromeTrace,
+  judge,
+  memoryRate,
+  type Profile,
+  type ProfileEvent,
+  type Site,
+  type SiteProfile,
+  type Verdict,
+} from './profile.ts'
 export { philoxBlock, philoxUniform, wordToUniform } from './graph/philox.ts'
 export { printFunc } from './graph/print.ts'
 export {
@@ -26,6 +37,7 @@ export {
   type DType,
   type ValueType,
 } from './graph/types.ts'
+export { conv, type ConvOptions, type Padding } from './trace/conv.ts'
 export { checkpoint, grad, scan, type Tensors } from './trace/functions.ts'
 export { concat, full, iota, Tensor, uniform, where, zerosLike, type RandomKey } from './trace/tensor.ts'
 export { leaves, mapTree, type Tree } from './trace/tree.ts'

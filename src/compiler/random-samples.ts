@@ -4,6 +4,7 @@
  */
 import { philoxUniform } from './graph/philox.ts'
 import type { Op, Sample } from './graph/op.ts'
+import { convTypes, spaceOf, withExtents, type ConvShape } from './ops/convolution.ts'
 import { sizeOf, valueType, type AxisName, type DType, type ValueType } from './graph/types.ts'
 
 /** An integer from `low` to `high`, both included. */
@@ -127,6 +128,19 @@ const generators: Readonly<Record<string, Generator>> = {
     const parts = Array.from({ length: pick(2, 4) }, () => first.with(axis, pick(1, extent)))
     return { inputs: parts.map(f64), attrs: { axis } }
   },
+  conv(_, pick, extent) {
+    const { x, w, attrs } = convTypes(convolution(pick, extent))
+    return { inputs: [x, w], attrs: { ...attrs } }
+  },
+  convInput(_, pick, extent) {
+    const { x, w, y, attrs } = convTypes(convolution(pick, extent))
+    return { inputs: [y, w], attrs: { ...withExtents(attrs, spaceOf(x.shape)) } }
+  },
+  convWeight(_, pick, extent) {
+    const shape = convolution(pick, extent)
+    const { x, y, attrs } = convTypes(shape)
+    return { inputs: [x, y], attrs: { ...withExtents(attrs, shape.kernel) } }
+  },
   barrier: (shape) => ({ inputs: [f64(shape(0, 3)), f64(shape(0, 2))] }),
   gather(shape) {
     const table = shape(1, 3)
@@ -152,6 +166,32 @@ const generators: Readonly<Record<string, Generator>> = {
       ],
     }
   },
+}
+
+/** 1 to 3 axes, kernels and padding that may exceed the input, strides that may skip some of it. */
+function convolution(pick: Pick, extent: number): ConvShape {
+  const rank = pick(1, extent > 8 ? 3 : 2)
+  const each = (low: number, high: number): number[] => Array.from({ length: rank }, () => pick(low, high))
+  const [kernel, stride, dilation] = [each(1, 3), each(1, 2), each(1, 2)]
+  const groups = pick(1, 2)
+  const source = each(1, Math.ceil(extent / (rank * rank)) + 1)
+  const low = each(0, 2)
+  const high = source.map((size, i) =>
+    Math.max(pick(0, 2), (kernel[i]! - 1) * dilation[i]! + 1 - size - low[i]!),
+  )
+  const channels = (): number => groups * pick(1, Math.ceil(extent / (4 * groups)))
+  return {
+    batch: pick(1, 2),
+    source,
+    kernel,
+    channels: channels(),
+    columns: channels() * (extent > 8 ? 3 : 1),
+    stride,
+    dilation,
+    low,
+    high,
+    groups,
+  }
 }
 
 function reduction(shape: (minRank: number, maxRank: number) => number[], pick: Pick): Sample {

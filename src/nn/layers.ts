@@ -2,13 +2,36 @@
  * Layers as plain functions of tensors: parameters come in as arguments, so a model is a function of a parameter tree.
  * Axes are named (batch, time, embed, …); weights are [in, out].
  */
-import { concat, full, iota, rope, Tensor, uniform, where, type RandomKey } from '../compiler/index.ts'
+import {
+  concat,
+  conv,
+  full,
+  iota,
+  rope,
+  Tensor,
+  uniform,
+  where,
+  type ConvOptions,
+  type RandomKey,
+} from '../compiler/index.ts'
 
 /** y = x w (+ bias) over the last axis: [..., in] by [in, out]. The result's last axis takes w's name. */
 export function linear(x: Tensor, weight: Tensor, bias?: Tensor): Tensor {
   const inner = x.axes.at(-1) ?? 'in'
   const outer = weight.axes[1] === inner ? 'out' : (weight.axes[1] ?? 'out')
   const y = x.named([...x.axes.slice(0, -1), inner]).dot(weight.named([inner, outer]), inner)
+  return bias ? y.add(bias.named([outer])) : y
+}
+
+/** y = x convolved with w (+ bias), channels last: [..., in] by [...kernel, in / groups, out]. The last axis takes w's name. */
+export function convolution(x: Tensor, weight: Tensor, bias?: Tensor, options: ConvOptions = {}): Tensor {
+  const inner = x.axes.at(-1) ?? 'in'
+  const outer = weight.axes.at(-1) === inner ? 'out' : (weight.axes.at(-1) ?? 'out')
+  const y = conv(
+    x.named([...x.axes.slice(0, -1), inner]),
+    weight.named([...weight.axes.slice(0, -2), inner, outer]),
+    options,
+  )
   return bias ? y.add(bias.named([outer])) : y
 }
 

@@ -5,6 +5,7 @@
  * Units everywhere: seconds, bytes, floating-point operations counted exactly by the compiler. `tokens`, `seconds`
  * and `flops` of a point are totals since the first step of the run, kept up across resumes.
  */
+import type { StepProfile } from './profile.ts'
 
 /** What a run will do and cost, known before its first step. */
 export interface TrainPlan {
@@ -68,4 +69,6 @@ export interface TrainResult {
   readonly flops: number
   readonly seconds: number
   readonly sample: string | null
+  /** Only of a run that was asked for it. */
+  readonly profile?: StepProfile
 }

@@ -8,7 +8,7 @@ import { isDeepStrictEqual } from 'node:util'
 import { sizeOf, type Program } from '../compiler/index.ts'
 import { cacheDir } from '../compiler/runtime/cache.ts'
 import { machine } from '../compiler/runtime/machine.ts'
-import { measurePeak } from '../compiler/runtime/peak.ts'
+import { measurePeak, type Peak } from '../compiler/runtime/peak.ts'
 import { batchStarts } from '../data/order.ts'
 import { prepareTokens, type PreparedTokens } from '../data/tokens.ts'
 import { failure, UserError } from '../errors.ts'
@@ -30,6 +30,7 @@ import {
 } from './checkpoint.ts'
 import { Evaluator } from './evaluate.ts'
 import type { TrainObserver, TrainPlan, TrainPoint, TrainResult } from './events.ts'
+import { StepProfiler, type ProfileSettings } from './profile.ts'
 import { compileStep, initialise, specsOf } from './programs.ts'
 import { Sampler } from './sample.ts'
 
@@ -40,6 +41,8 @@ export interface TrainOptions {
   readonly observer?: TrainObserver
   /** Aborting finishes the step under way, saves, and returns with status `interrupted`. */
   readonly signal?: AbortSignal
+  /** Profiles the first steps, then stops with status `interrupted`, saved. */
+  readonly profile?: ProfileSettings
 }
 
 /** Everything a run needs before its first step. */
@@ -48,6 +51,7 @@ interface Prepared {
   readonly model: ModelConfig
   readonly data: PreparedTokens
   readonly program: Program
+  readonly peak: Peak
   readonly plan: TrainPlan
 }
 
@@ -60,7 +64,7 @@ export async function planLanguage(config: LanguageConfig, observer: TrainObserv
   return plan
 }
 
-async function prepare(config: LanguageConfig, observer: TrainObserver): Promise<Prepared> {
+async function prepare(config: LanguageConfig, observer: TrainObserver, profile = false): Promise<Prepared> {
   observer.phase?.('preparing data')
   const { context } = config.model
   const data = await prepareTokens({
@@ -73,7 +77,7 @@ async function prepare(config: LanguageConfig, observer: TrainObserver): Promise
   })
   const model: ModelConfig = { ...config.model, vocab: data.tokenizer.vocabSize }
   observer.phase?.('compiling the training step')
-  const program = await compileStep(config, model.vocab)
+  const program = await compileStep(config, model.vocab, { profile })
   observer.phase?.('measuring this machine')
   const threads = config.threads || (await machine()).cores
   const [peak, secondsPerStep] = [
@@ -101,7 +105,7 @@ async function prepare(config: LanguageConfig, observer: TrainObserver): Promise
       skipped: data.skipped,
     },
   }
-  return { config, model, data, program, plan }
+  return { config, model, data, program, peak, plan }
 }
 
 /** Seconds of one step, from a trial on the initial state, which is then set back. */
@@ -144,7 +148,7 @@ function readBatch(config: LanguageConfig, data: PreparedTokens, step: number): 
 /** Trains a new run. */
 export async function trainLanguage(config: LanguageConfig, options: TrainOptions): Promise<TrainResult> {
   const observer = options.observer ?? {}
-  const prepared = await prepare(config, observer)
+  const prepared = await prepare(config, observer, options.profile !== undefined)
   observer.plan?.(prepared.plan)
   const here = await machine()
   const writer = createRun(options.runsDir, {
@@ -240,12 +244,13 @@ async function loop(
   options: TrainOptions,
   start: Start,
 ): Promise<TrainResult> {
-  const { config, model, data, program } = prepared
+  const { config, model, data, program, peak } = prepared
   const observer = options.observer ?? {}
   const began = performance.now()
   const tokensPerStep = config.batch * config.model.context
   const evaluator = new Evaluator(config, model, data)
   const sampler = new Sampler(model, data.tokenizer, config.threads)
+  const profiler = options.profile && new StepProfiler(program, options.profile, config.steps - start.step)
   let step = start.step
   let savedStep = start.saved ? step : undefined
   let validationLoss: number | null = null
@@ -301,13 +306,14 @@ async function loop(
   try {
     if (step > 0) await duties(start.done)
     while (step < config.steps) {
-      if (options.signal?.aborted) {
+      if (options.signal?.aborted || profiler?.done) {
         if (savedStep !== step) await save()
         writer.close('interrupted', { step })
         return result('interrupted')
       }
       await program.run({ tokens: readBatch(config, data, step), seed: [config.seed] })
       step++
+      profiler?.stepped()
       const point = pointAt({
         loss: scalarOf(program, 'loss'),
         gradNorm: scalarOf(program, 'gradNorm'),
@@ -335,7 +341,18 @@ async function loop(
 
   function result(status: TrainResult['status']): TrainResult {
     const { seconds, flops } = pointAt({})
-    return { runId: writer.id, runDir: writer.dir, status, step, validationLoss, flops, seconds, sample }
+    const profile = profiler?.finish(writer.id, writer.dir, peak)
+    return {
+      runId: writer.id,
+      runDir: writer.dir,
+      status,
+      step,
+      validationLoss,
+      flops,
+      seconds,
+      sample,
+      ...(profile ? { profile } : {}),
+    }
   }
 }
 

@@ -7,6 +7,7 @@ import {
   compile,
   philoxUniform,
   valueType,
+  type CompileOptions,
   type Program,
   type Tensorised,
   type Tensors,
@@ -32,6 +33,19 @@ export interface SampleOptions {
   readonly onToken?: (text: string) => void
 }
 
+/** Compiles the program that writes. Inputs: params, tokens [1, context], position; output: logits [vocab] after it. */
+export function compileSampler(model: ModelConfig, options: CompileOptions = {}): Promise<Program> {
+  const inputs = {
+    params: parameterTypes(model),
+    tokens: valueType('i32', [1, model.context], ['batch', 'time']),
+    position: valueType('i32', []),
+  }
+  const body = ({ params, tokens, position }: Tensorised<typeof inputs>): Tensors => ({
+    logits: forward(params, tokens, model).reshape([model.context, model.vocab]).take(position),
+  })
+  return compile(body, inputs, { name: 'sample', ...options })
+}
+
 export class Sampler {
   readonly #model: ModelConfig
   readonly #tokenizer: Tokenizer
@@ -44,19 +58,8 @@ export class Sampler {
     this.#threads = threads
   }
 
-  /** The program: params, tokens [1, context], position; output: logits [vocab] after that position. */
   async program(): Promise<Program> {
-    if (this.#program) return this.#program
-    const model = this.#model
-    const inputs = {
-      params: parameterTypes(model),
-      tokens: valueType('i32', [1, model.context], ['batch', 'time']),
-      position: valueType('i32', []),
-    }
-    const body = ({ params, tokens, position }: Tensorised<typeof inputs>): Tensors => ({
-      logits: forward(params, tokens, model).reshape([model.context, model.vocab]).take(position),
-    })
-    this.#program = await compile(body, inputs, { threads: this.#threads, name: 'sample' })
+    this.#program ??= await compileSampler(this.#model, { threads: this.#threads })
     return this.#program
   }
 

@@ -28,7 +28,11 @@ export const geluComposite: Composite = {
 /** The factor of x: half of 1 + erf(x / √2), or of 1 + tanh(√(2/π) (x + 0.044715 x³)). */
 function half(x: Tensor, options: Attrs): Tensor {
   if (options['form'] === 'erf') return x.mul(Math.SQRT1_2).erf().add(1).mul(0.5)
-  const inner = x.mul(x).mul(slope).add(Math.sqrt(2 / Math.PI)).mul(x)
+  const inner = x
+    .mul(x)
+    .mul(slope)
+    .add(Math.sqrt(2 / Math.PI))
+    .mul(x)
   return inner.tanh().add(1).mul(0.5)
 }
 
@@ -38,10 +42,17 @@ const slope = 0.044715 * Math.sqrt(2 / Math.PI)
 function derivative(x: Tensor, options: Attrs): Tensor {
   const h = half(x, options)
   if (options['form'] === 'erf') {
-    const density = x.mul(x).mul(-0.5).exp().mul(1 / Math.sqrt(2 * Math.PI))
+    const density = x
+      .mul(x)
+      .mul(-0.5)
+      .exp()
+      .mul(1 / Math.sqrt(2 * Math.PI))
     return h.add(x.mul(density))
   }
-  const inner = x.mul(x).mul(6 * slope).add(2 * Math.sqrt(2 / Math.PI))
+  const inner = x
+    .mul(x)
+    .mul(6 * slope)
+    .add(2 * Math.sqrt(2 / Math.PI))
   return h.add(x.mul(inner).mul(h.sub(h.mul(h))))
 }
 

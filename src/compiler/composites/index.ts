@@ -6,6 +6,7 @@ import { crossEntropyComposite } from './cross-entropy.ts'
 import { geluComposite } from './gelu.ts'
 import { muonComposite } from './muon.ts'
 import { layerNormComposite, rmsNormComposite } from './norm.ts'
+import { averagePoolComposite, maxPoolComposite, resizeNearestComposite } from './pool.ts'
 import { ropeComposite } from './rope.ts'
 import { siluComposite } from './silu.ts'
 
@@ -17,6 +18,9 @@ export const composites: readonly Composite[] = [
   ropeComposite,
   attentionComposite,
   attentionBackwardComposite,
+  maxPoolComposite,
+  averagePoolComposite,
+  resizeNearestComposite,
   crossEntropyComposite,
   adamwComposite,
   muonComposite,

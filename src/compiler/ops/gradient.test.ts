@@ -50,7 +50,22 @@ for (const op of differentiable) {
   })
 }
 
-for (const name of ['exp', 'log', 'sin', 'cos', 'sqrt', 'tanh', 'erf', 'mul', 'div', 'dot', 'gather']) {
+for (const name of [
+  'exp',
+  'log',
+  'sin',
+  'cos',
+  'sqrt',
+  'tanh',
+  'erf',
+  'mul',
+  'div',
+  'dot',
+  'gather',
+  'conv',
+  'convInput',
+  'convWeight',
+]) {
   test(`second derivative of ${name} equals differences`, () => {
     const op = ops.find((op) => op.name === name)!
     fc.assert(

@@ -7,6 +7,9 @@ import { callOp } from './call.ts'
 import { castOp } from './cast.ts'
 import { concatOp } from './concat.ts'
 import { constantOp } from './constant.ts'
+import { convOp } from './conv.ts'
+import { convInputOp } from './conv-input.ts'
+import { convWeightOp } from './conv-weight.ts'
 import { cosOp } from './cos.ts'
 import { divOp } from './div.ts'
 import { dotOp } from './dot.ts'
@@ -68,6 +71,9 @@ export const ops: readonly Op[] = [
   sumOp,
   reduceMaxOp,
   dotOp,
+  convOp,
+  convInputOp,
+  convWeightOp,
   // movement
   reshapeOp,
   transposeOp,

@@ -120,7 +120,7 @@ function callBackward(
   const token = given.find((g) => g !== null)!
   const recomputed = compositeName(node) === 'checkpoint'
   const args = recomputed ? node.inputs.map((x) => barrier(x, token)) : node.inputs
-  const outputs = inlined(node.attrs['body'] as Func, args, copyRule)
+  const outputs = inlined(node, args, copyRule)
   const variables = args.filter((_, i) => wanted[i])
   const parts = backward(outputs, given, variables, widened)
   let next = 0

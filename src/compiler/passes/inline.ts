@@ -1,5 +1,5 @@
 /** Replaces composites by their bodies, except those the target claims, which keep their body as meaning only. */
-import { Func } from '../graph/node.ts'
+import type { Func } from '../graph/node.ts'
 import { callOp, compositeName } from '../ops/call.ts'
 import { getOp } from '../ops/get.ts'
 import type { Node } from '../graph/node.ts'
@@ -9,7 +9,7 @@ export function inline(func: Func, claimed: (composite: string) => boolean): Fun
   const bodies = new Map<Node, readonly Node[]>()
   const rule: Rule = (node, inputs, context) => {
     if (node.op === callOp && !claimed(compositeName(node))) {
-      const results = inlined(node.attrs['body'] as Func, inputs, rule)
+      const results = inlined(node, inputs, rule)
       const handle = context.rebuild(node, inputs)
       bodies.set(handle, results)
       return handle

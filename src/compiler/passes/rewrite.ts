@@ -3,6 +3,7 @@
  * current graph. A rule may return other nodes in place of one; what nothing refers to any more is not rebuilt, so dead
  * code disappears by construction.
  */
+import { compositeName } from '../ops/call.ts'
 import { bodyOf, currentGraph, Func, Node, onBehalfOf, reachable } from '../graph/node.ts'
 
 /** Returns the replacement for `node`, whose inputs are already rebuilt; undefined: rebuild it as it is. */
@@ -10,10 +11,13 @@ export type Rule = (node: Node, inputs: readonly Node[], context: Rewrite) => No
 
 export class Rewrite {
   readonly #rule: Rule
+  /** Every new node counts as caused by the node on whose behalf this rewrite is done, not by the one it came from. */
+  readonly #oneOrigin: boolean
   readonly #bodies = new Map<Func, Func>()
 
-  constructor(rule: Rule) {
+  constructor(rule: Rule, { oneOrigin = false }: { readonly oneOrigin?: boolean } = {}) {
     this.#rule = rule
+    this.#oneOrigin = oneOrigin
   }
 
   func(func: Func): Func {
@@ -35,10 +39,8 @@ export class Rewrite {
     for (const node of reachable(roots)) {
       if (made.has(node)) continue
       const inputs = node.inputs.map((x) => made.get(x)!)
-      made.set(
-        node,
-        onBehalfOf(node, () => this.#rule(node, inputs, this) ?? this.rebuild(node, inputs)),
-      )
+      const rewritten = (): Node => this.#rule(node, inputs, this) ?? this.rebuild(node, inputs)
+      made.set(node, this.#oneOrigin ? rewritten() : onBehalfOf(node, rewritten))
     }
     return roots.map((root) => made.get(root)!)
   }
@@ -51,7 +53,14 @@ export class Rewrite {
   }
 }
 
-/** The results of a body with its parameters bound to arguments. */
-export function inlined(body: Func, args: readonly Node[], rule: Rule): Node[] {
-  return new Rewrite(rule).nodes(body.results, new Map(body.params.map((param, i) => [param, args[i]!])))
+/**
+ * The results of a call's body with its parameters bound to arguments. Bodies of composites are shared by all calls with
+ * equal types, so their nodes take the source line of this call; a checkpointed region is the caller's own code.
+ */
+export function inlined(call: Node, args: readonly Node[], rule: Rule): Node[] {
+  const body = bodyOf(call)!
+  return new Rewrite(rule, { oneOrigin: compositeName(call) !== 'checkpoint' }).nodes(
+    body.results,
+    new Map(body.params.map((param, i) => [param, args[i]!])),
+  )
 }

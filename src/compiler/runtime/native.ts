@@ -14,6 +14,8 @@ export interface NativeProgram {
   runBlocking(): void
   /** FLOPs counted so far by a checking build. */
   countedFlops(): number
+  /** Memory of the profile of a build with -DANNEAL_PROFILE, of which the caller knows the size. */
+  profile(bytes: number): ArrayBuffer
   close(): void
 }
 
@@ -56,6 +58,10 @@ export function openNative(path: string, arenaBytes: number): NativeProgram {
       step()
     },
     countedFlops: () => Number(flops() as number | bigint),
+    profile(bytes) {
+      if (closed) throw new InternalError('this program is closed')
+      return viewMemory(library.func('void *anneal_profile(void)')(), bytes)
+    },
     close() {
       if (closed) return
       closed = true

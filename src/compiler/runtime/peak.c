@@ -1,4 +1,5 @@
-// What this machine can do at best, all threads at once: f32 fused multiply-adds per second from registers alone, and
+// What this machine can do at best, all threads at once: f32 fused multiply-adds per second (and dot products
+// of bf16 where there is an instruction for them) from registers alone, and
 // bytes copied per second between buffers of a given size. Compiled by peak.ts with -DVECTOR_BYTES=16|32|64.
 // Every slice lasts SLICE seconds and all threads start it together; the best slice counts, since other programs on the
 // machine can only slow one down.
@@ -8,6 +9,9 @@
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
+#ifdef __AVX512BF16__
+#include <immintrin.h>
+#endif
 
 typedef float Vector __attribute__((vector_size(VECTOR_BYTES)));
 
@@ -73,6 +77,32 @@ static double multiplyAdd(char *memory, size_t bytes) {
   return 2.0 * (VECTOR_BYTES / sizeof(float)) * CHAINS * rounds / seconds;
 }
 
+#ifdef __AVX512BF16__
+// One instruction multiplies 32 pairs of bf16 and adds them to 16 sums in f32.
+static double dotProducts(char *memory, size_t bytes) {
+  (void)bytes;
+  __m512 chain[CHAINS];
+  volatile float one = 0.999f;
+  for (int i = 0; i < CHAINS; i++) chain[i] = _mm512_set1_ps((float)i);
+  const __m512bh left = _mm512_cvtne2ps_pbh(_mm512_set1_ps(one), _mm512_set1_ps(-one));
+  const __m512bh right = _mm512_cvtne2ps_pbh(_mm512_set1_ps(one), _mm512_set1_ps(one));
+  double start = now(), seconds;
+  long rounds = 0;
+  do {
+    for (int r = 0; r < ROUNDS; r++) {
+#pragma GCC unroll 16
+      for (int i = 0; i < CHAINS; i++) chain[i] = _mm512_dpbf16_ps(chain[i], left, right);
+    }
+    rounds += ROUNDS;
+    seconds = now() - start;
+  } while (seconds < SLICE);
+  __m512 sum = _mm512_setzero_ps();
+  for (int i = 0; i < CHAINS; i++) sum = _mm512_add_ps(sum, chain[i]);
+  memcpy(memory, &sum, sizeof sum);
+  return 2.0 * 32 * CHAINS * rounds / seconds;
+}
+#endif
+
 // From the first half to the second, around and around.
 static double copy(char *memory, size_t bytes) {
   double start = now(), seconds, copied = 0;
@@ -134,6 +164,14 @@ static double best(int threads, Slice *slice, size_t memory) {
 }
 
 double anneal_peak_flops(int threads) { return best(threads, multiplyAdd, VECTOR_BYTES); }
+
+#ifdef __AVX512BF16__
+int anneal_has_bf16(void) { return 1; }
+double anneal_peak_bf16(int threads) { return best(threads, dotProducts, 64); }
+#else
+int anneal_has_bf16(void) { return 0; }
+double anneal_peak_bf16(int threads) { return (void)threads, -1; }
+#endif
 
 // `megabytes` (2^20 bytes) are the source of one thread.
 double anneal_peak_copy(int threads, int megabytes) { return best(threads, copy, 2 * (size_t)megabytes << 20); }

@@ -2,6 +2,7 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { UserError } from '../../errors.ts'
+import { machine } from './machine.ts'
 import { measurePeak } from './peak.ts'
 
 test('one thread: a plausible processor, while timers go on', async () => {
@@ -12,6 +13,10 @@ test('one thread: a plausible processor, while timers go on', async () => {
   assert.ok(peak.flopsF32 > 4e9 && peak.flopsF32 < 1.3e12, `${peak.flopsF32} FLOP/s`)
   assert.ok(peak.copyBytesPerSecond > 1e8 && peak.copyBytesPerSecond < 1e12, `${peak.copyBytesPerSecond} B/s`)
   assert.equal(peak.threads, 1)
+  // Measured exactly where the compiler names the instruction; it may be slower than multiply-adds, by a factor.
+  assert.equal(peak.flopsBf16 !== undefined, (await machine()).features.includes('avx512_bf16'))
+  if (peak.flopsBf16 !== undefined)
+    assert.ok(peak.flopsBf16 > 4e9 && peak.flopsBf16 < 1.3e12, `${peak.flopsBf16} FLOP/s in bf16`)
   assert.ok(ticks > 10, `${ticks} ticks while measuring`)
 })
 

@@ -1,6 +1,6 @@
 /**
- * What the machine can do at best, to hold every speed claim against: f32 multiply-adds with nothing but registers, and
- * copying memory, on all threads at once (clock speed depends on how many cores work, so one core's peak times the
+ * What the machine can do at best, to hold every speed claim against: f32 multiply-adds and bf16 dot products with
+ * nothing but registers, and copying memory, on all threads at once (clock speed depends on how many cores work, so one core's peak times the
  * number of cores is not it). Takes about half a second, away from the main thread.
  */
 import { readFileSync } from 'node:fs'
@@ -11,6 +11,8 @@ import { compileShared, loadShared } from './toolchain.ts'
 export interface Peak {
   /** f32 operations a second of all threads; a multiply-add counts as two. */
   readonly flopsF32: number
+  /** The same for dot products of bf16 pairs added up in f32; absent where the processor has no such instruction. */
+  readonly flopsBf16?: number
   /** Bytes copied a second by all threads, each counted once (memory moves twice as many: read and written). */
   readonly copyBytesPerSecond: number
   readonly threads: number
@@ -52,9 +54,12 @@ export async function measurePeak({ threads, copyMegabytes = 16 }: PeakOptions):
   })
   const library = loadShared(path)
   const flops = library.func('double anneal_peak_flops(int threads)')
+  const bf16 = library.func('double anneal_peak_bf16(int threads)')
   const copy = library.func('double anneal_peak_copy(int threads, int megabytes)')
+  const hasBf16 = library.func('int anneal_has_bf16(void)')() === 1
   return {
     flopsF32: await measure((done) => flops.async(threads, done), threads),
+    ...(hasBf16 ? { flopsBf16: await measure((done) => bf16.async(threads, done), threads) } : {}),
     copyBytesPerSecond: await measure((done) => copy.async(threads, copyMegabytes, done), threads),
     threads,
   }

@@ -19,16 +19,21 @@ export type { Compiler } from './compiler.ts'
 
 const run = promisify(execFile)
 
-const baseFlags: readonly string[] = [
+/** How emitted code is compiled, whatever it becomes. */
+const codeFlags: readonly string[] = [
   '-O3',
   '-fno-math-errno',
   '-fno-trapping-math',
   '-ffp-contract=fast',
   '-fopenmp-simd',
   '-std=gnu11',
+  '-pthread',
+]
+
+export const baseFlags: readonly string[] = [
+  ...codeFlags,
   '-fPIC',
   '-shared',
-  '-pthread',
   // Stays mapped to the end of the process: a team that was never closed may still wait inside it at exit.
   ...(process.platform === 'linux' ? ['-Wl,-z,nodelete'] : []),
 ]
@@ -54,7 +59,7 @@ export interface CompileRequest {
 }
 
 export interface Compiled {
-  /** Absolute path of the library; its source is beside it, ending in `.c`. */
+  /** Absolute path of the library or program; its source is beside it, ending in `.c`. */
   readonly path: string
   readonly cached: boolean
   readonly seconds: number
@@ -68,12 +73,23 @@ const underWay = new Map<string, Promise<void>>()
  *
  * @throws UserError when there is no compiler, or when it fails: its first error line and the source's path.
  */
-export async function compileShared(request: CompileRequest): Promise<Compiled> {
+export const compileShared = (request: CompileRequest): Promise<Compiled> =>
+  compileFile(request, '.so', baseFlags)
+
+/** The same for a text with a `main`: a program that runs by itself. */
+export const compileExecutable = (request: CompileRequest): Promise<Compiled> =>
+  compileFile(request, '.exe', codeFlags)
+
+async function compileFile(
+  request: CompileRequest,
+  ending: string,
+  ours: readonly string[],
+): Promise<Compiled> {
   const started = performance.now()
   const { name, source, flags = [] } = request
   if (!/^[\w.-]+$/.test(name)) throw new InternalError(`not usable as a file name: ${name}`)
   const all = [
-    ...baseFlags,
+    ...ours,
     ...instructionFlags(),
     ...(request.checking ? warnings : []),
     ...(request.sanitize ? sanitizers : []),
@@ -81,25 +97,26 @@ export async function compileShared(request: CompileRequest): Promise<Compiled> 
   ]
   // The wish is hashed, not the compiler's answer, so that a cached program loads without starting the compiler at all.
   const stem = join(cacheDir(), `${name}-${hashOf([source, ...all, wantedCompiler(), cpuFingerprint()])}`)
-  const path = `${stem}.so`
+  const path = `${stem}${ending}`
   const cached = existsSync(path)
   if (!cached) {
-    const compilation = underWay.get(stem) ?? build(stem, source, all).finally(() => underWay.delete(stem))
-    underWay.set(stem, compilation)
+    const compilation =
+      underWay.get(path) ?? build(stem, ending, source, all).finally(() => underWay.delete(path))
+    underWay.set(path, compilation)
     await compilation
   }
   return { path, cached, seconds: (performance.now() - started) / 1000 }
 }
 
-async function build(stem: string, source: string, flags: readonly string[]): Promise<void> {
+async function build(stem: string, ending: string, source: string, flags: readonly string[]): Promise<void> {
   const compiler = await findCompiler()
-  const [text, temporary] = [`${stem}.c`, temporaryBeside(`${stem}.so`)]
+  const [text, temporary] = [`${stem}.c`, temporaryBeside(`${stem}${ending}`)]
   writeCached(text, source)
   try {
     // -lm last: the linker takes from a library only what the objects before it still need.
     const args = [...compiler.args, ...flags, '-o', temporary, text, '-lm']
     await run(compiler.path, args, { maxBuffer: 1 << 26 })
-    renameSync(temporary, `${stem}.so`)
+    renameSync(temporary, `${stem}${ending}`)
   } catch (error) {
     throw failure({
       where: `C compiler ${compiler.path} (${compiler.version})`,

@@ -4,7 +4,7 @@
  * so whatever does not depend on the body's own parameters becomes an extra input (which also hoists loop invariants).
  */
 import { InternalError } from '../../errors.ts'
-import { currentGraph, Node, reachable, type Func } from '../graph/node.ts'
+import { currentGraph, Node, onBehalfOf, reachable, type Func } from '../graph/node.ts'
 import { typeError, valueType, type AxisName, type ValueType } from '../graph/types.ts'
 import { call } from '../ops/call.ts'
 import { get } from '../ops/get.ts'
@@ -22,10 +22,8 @@ export function substitute(roots: readonly Node[], replacement: ReadonlyMap<Node
   for (const node of reachable(roots)) {
     const inputs = node.inputs.map((x) => made.get(x)!)
     const same = inputs.every((x, i) => x === node.inputs[i])
-    made.set(
-      node,
-      replacement.get(node) ?? (same ? node : currentGraph().intern(node.op, inputs, node.attrs)),
-    )
+    const rebuilt = (): Node => onBehalfOf(node, () => currentGraph().intern(node.op, inputs, node.attrs))
+    made.set(node, replacement.get(node) ?? (same ? node : rebuilt()))
   }
   return roots.map((root) => made.get(root)!)
 }

@@ -13,7 +13,8 @@ import {
   type Tensors,
 } from '../../compiler/index.ts'
 import type { Architecture } from './architecture.ts'
-import type { LoadedModel } from './load.ts'
+import type { PublicConfig } from './config.ts'
+import { architectureOf, type LoadedModel } from './load.ts'
 
 type Body = (architecture: Architecture, parameters: Tensors, tokens: Tensor) => Tensors
 
@@ -34,16 +35,28 @@ const bodies = {
 
 type Kind = keyof typeof bodies
 
+/** One program of a checkpoint. Inputs: parameters, tokens [batch, time] i32. */
+export function compilePublic(
+  config: PublicConfig,
+  kind: Kind,
+  [batch, time]: readonly [batch: number, time: number],
+  options: CompileOptions = {},
+): Promise<Program> {
+  const architecture = architectureOf(config)
+  return compile(
+    ({ parameters, tokens }) => bodies[kind](architecture, parameters as Tensors, tokens),
+    { parameters: architecture.weights, tokens: valueType('i32', [batch, time], ['batch', 'time']) },
+    { ...options, name: `${config.modelType}_${kind}` },
+  )
+}
+
 export interface Programs {
   /** Runs `kind` on tokens [batch, time], then hands the program to `read` while nobody else can run it. */
   run<T>(kind: Kind, rows: readonly ArrayLike<number>[], read: (program: Program) => T): Promise<T>
   close(): void
 }
 
-export function programsFor(
-  { config, architecture, stacked }: LoadedModel,
-  options: CompileOptions,
-): Programs {
+export function programsFor({ config, stacked }: LoadedModel, options: CompileOptions): Programs {
   const kept = new Map<Kind, { readonly size: string; readonly program: Program }>()
   let queue: Promise<unknown> = Promise.resolve()
 
@@ -53,15 +66,7 @@ export function programsFor(
     if (last?.size === size) return last.program
     kept.delete(kind)
     last?.program.close()
-    const types = {
-      parameters: architecture.weights,
-      tokens: valueType('i32', [batch, time], ['batch', 'time']),
-    }
-    const made = await compile(
-      ({ parameters, tokens }) => bodies[kind](architecture, parameters as Tensors, tokens),
-      types,
-      { ...options, name: `${config.modelType}_${kind}` },
-    )
+    const made = await compilePublic(config, kind, [batch, time], options)
     for (const [path, values] of stacked) made.write(`parameters.${path}`, values)
     kept.set(kind, { size, program: made })
     return made

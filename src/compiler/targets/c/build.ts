@@ -7,9 +7,10 @@ import type { Func } from '../../graph/node.ts'
 import { bytesOf, type ValueType } from '../../graph/types.ts'
 import { emitProgram } from './emit.ts'
 import { KernelLibrary } from './kernels.ts'
-import { lower } from './lower.ts'
+import { lower, type Block } from './lower.ts'
 import type { VectorTarget } from './prelude.ts'
-import { aligned, Storage } from './storage.ts'
+import { sitesOf, type Site } from './profile.ts'
+import { aligned, gap, Storage } from './storage.ts'
 
 export interface Slot {
   readonly path: string
@@ -25,6 +26,15 @@ export interface BuiltProgram {
   readonly temporaryBytes: number
   /** The most bytes of temporaries alive at once. */
   readonly lowerBound: number
+  /** Kernel calls in the order they appear in the program, as the profile counts them. */
+  readonly sites: readonly Site[]
+  /** Gaps between buffers, where there are any; nothing may be read or written there. */
+  readonly guards: readonly Guard[]
+}
+
+export interface Guard {
+  readonly offset: number
+  readonly bytes: number
 }
 
 /** Results under `state.` live where the parameter of the same path lives: state is updated in place. */
@@ -35,11 +45,17 @@ export function buildC(
   { inputPaths, outputPaths }: Pick<Traced, 'inputPaths' | 'outputPaths'>,
   target: VectorTarget,
   title: readonly string[],
+  { apart = false }: { readonly apart?: boolean } = {},
 ): BuiltProgram {
   let offset = 0
+  const guards: Guard[] = []
   const reserve = (path: string, type: ValueType): Slot => {
     const slot = { path, type, offset }
     offset += aligned(bytesOf(type))
+    if (apart) {
+      offset += gap
+      guards.push(guardAfter(slot.offset, bytesOf(type)))
+    }
     return slot
   }
   const place = (slot: Slot): Storage =>
@@ -56,7 +72,7 @@ export function buildC(
     return replaces >= 0 ? { place: params[replaces]!, replaces } : { place: place(slot) }
   })
   const library = new KernelLibrary(target)
-  const block = lower(func, library, { params, results })
+  const block = lower(func, library, { params, results, apart })
   const temporaryOffset = offset
   const arenaBytes = offset + block.temporaryBytes
   const source = emitProgram({ title, target, library, block, arenaBytes, temporaryOffset })
@@ -67,5 +83,26 @@ export function buildC(
     arenaBytes,
     temporaryBytes: block.temporaryBytes,
     lowerBound: block.lowerBound,
+    sites: sitesOf(block),
+    guards: apart ? [...guards, ...guardsOf(block, temporaryOffset)] : [],
   }
+}
+
+/** From the end of a buffer to the beginning of the next. */
+const guardAfter = (offset: number, bytes: number): Guard => ({
+  offset: offset + bytes,
+  bytes: aligned(bytes) + gap - bytes,
+})
+
+/** Gaps between the temporaries of a block and of the loops in it, whose memory is a temporary of the outer block. */
+function guardsOf(block: Block, base: number): Guard[] {
+  const roots = new Set(block.temporaries.map(({ root }) => root))
+  const own = [...roots]
+    .filter(({ outside, offset }) => outside === undefined && offset >= 0)
+    .map(({ offset, bytes }) => guardAfter(base + offset, bytes))
+  const steps = block.phases.flat().flatMap((chain) => chain.steps)
+  const inner = steps.flatMap((step) =>
+    step.kind === 'loop' ? guardsOf(step.block, base + step.region.root.offset) : [],
+  )
+  return [...own, ...inner]
 }

@@ -7,8 +7,10 @@ import { InternalError } from '../../../errors.ts'
 import type { Block, KernelStep, LoopStep, Step } from './lower.ts'
 import type { KernelLibrary } from './kernels.ts'
 import { prelude, type VectorTarget } from './prelude.ts'
+import { numberSites, profileText, type SiteNumbers } from './profile.ts'
 import type { Chain, Phase } from './schedule.ts'
 import type { Storage } from './storage.ts'
+import { describeWork } from './work.ts'
 
 export interface ProgramText {
   readonly title: readonly string[]
@@ -21,7 +23,8 @@ export interface ProgramText {
 }
 
 export function emitProgram(program: ProgramText): string {
-  const body = emitBlock(program.block, program.temporaryOffset, '  ')
+  const sites = numberSites(program.block)
+  const body = emitBlock(program.block, sites, program.temporaryOffset, '  ')
   return [
     '/*',
     ...program.title.map((line) => ` * ${line}`),
@@ -29,6 +32,7 @@ export function emitProgram(program: ProgramText): string {
     '#define _GNU_SOURCE',
     prelude(program.target),
     support,
+    profileText(program.block),
     program.library.code,
     `#define ARENA_BYTES ${program.arenaBytes}LL`,
     '',
@@ -41,10 +45,10 @@ export function emitProgram(program: ProgramText): string {
   ].join('\n')
 }
 
-function emitBlock(block: Block, base: number, indent: string): string[] {
+function emitBlock(block: Block, sites: SiteNumbers, base: number, indent: string): string[] {
   const lines: string[] = []
   block.phases.forEach((phase, i) => {
-    for (const chain of phase) lines.push(...emitChain(chain, base, indent))
+    for (const chain of phase) lines.push(...emitChain(chain, sites, base, indent))
     // Consecutive phases of the first thread alone need no barrier between them.
     const next = block.phases[i + 1]
     if (!(isSerial(phase) && next && isSerial(next))) lines.push(`${indent}team_barrier(tid);`)
@@ -55,13 +59,21 @@ function emitBlock(block: Block, base: number, indent: string): string[] {
 const isSerial = (phase: Phase): boolean => phase.every((chain) => chain.kind === 'serial')
 
 /** The steps of a chain; several row kernels take the thread's rows a block at a time. */
-function emitChain({ kind, rows, unit, block, steps }: Chain, base: number, indent: string): string[] {
+function emitChain(
+  { kind, rows, unit, block, steps }: Chain,
+  sites: SiteNumbers,
+  base: number,
+  indent: string,
+): string[] {
   const ends = ['tid', 'tid + 1'].map((part) => `share(${rows}, ${unit}, ${part})`)
   if (kind !== 'rows' || steps.length === 1) {
     return steps.flatMap((step) => {
-      if (step.kind === 'loop') return [`${indent}/* ${comment(step)} */`, ...emitLoop(step, base, indent)]
-      const call = emitCall(step, kind === 'rows' ? ends : [], base)
-      return [`${indent}/* ${comment(step)} */`, `${indent}${kind === 'serial' ? 'if (tid == 0) ' : ''}${call}`]
+      if (step.kind === 'loop') return [`${indent}/* ${comment(step)} */`, ...emitLoop(step, sites, base, indent)]
+      const call = emitCall(step, sites, kind === 'rows' ? ends : [], base)
+      return [
+        `${indent}/* ${comment(step)} */`,
+        `${indent}${kind === 'serial' ? 'if (tid == 0) ' : ''}${call}`,
+      ]
     })
   }
   return [
@@ -71,23 +83,29 @@ function emitChain({ kind, rows, unit, block, steps }: Chain, base: number, inde
       if (step.kind !== 'kernel' || step.nature.kind !== 'rows') throw new InternalError('not a row kernel')
       const factor = step.nature.rows / rows
       const range = ['from', 'to'].map((end) => (factor === 1 ? end : `${end} * ${factor}`))
-      return [`${indent}  /* ${comment(step)} */`, `${indent}  ${emitCall(step, range, base)}`]
+      return [`${indent}  /* ${comment(step)} */`, `${indent}  ${emitCall(step, sites, range, base)}`]
     }),
     `${indent}}`,
   ]
 }
 
-const comment = (step: Step): string => step.comment.replaceAll('*/', '* /')
+const comment = (step: Step): string =>
+  (step.kind === 'loop' ? step.comment : describeWork(step.work)).replaceAll('*/', '* /')
 
-function emitCall(step: KernelStep, range: readonly string[], base: number): string {
+function emitCall(
+  step: KernelStep,
+  sites: SiteNumbers,
+  range: readonly string[],
+  base: number,
+): string {
   const args = step.args.map(
-    ({ storage, bytes }) => `${address(storage, base)}${bytes === 0 ? '' : ` + ${bytes}`}`,
+    ({ storage, bytes }) => `(void *)(${address(storage, base)}${bytes === 0 ? '' : ` + ${bytes}`})`,
   )
   if (step.takesScratch) args.push(step.scratch ? address(step.scratch, base) : '0')
-  return `${step.name}(${['tid', ...range, ...args].join(', ')});`
+  return `SITE(${sites.get(step)!}) ${step.name}(${['tid', ...range, ...args].join(', ')});`
 }
 
-function emitLoop(step: LoopStep, base: number, indent: string): string[] {
+function emitLoop(step: LoopStep, sites: SiteNumbers, base: number, indent: string): string[] {
   const inner = `${indent}  `
   const body = `${inner}  `
   const before: string[] = []
@@ -118,7 +136,7 @@ function emitLoop(step: LoopStep, base: number, indent: string): string[] {
     `${body}const int64_t i = ${step.reverse ? `${step.length - 1} - s` : 's'}; (void)i;`,
     ...perStep,
     `${body}${slices.map((name) => `(void)${name};`).join(' ')}`,
-    ...emitBlock(step.block, base + offsetOf(step.region), body),
+    ...emitBlock(step.block, sites, base + offsetOf(step.region), body),
     ...after,
     `${inner}}`,
     `${indent}}`,
@@ -204,9 +222,11 @@ void *anneal_open(void) {
 
 /* Runs one step on the whole team; the caller is thread 0. */
 void anneal_run(void) {
-  team_barrier(0);
-  step(0, program.arena);
-  team_barrier(0);
+  PROFILE_RUN {
+    team_barrier(0);
+    step(0, program.arena);
+    team_barrier(0);
+  }
 }
 
 int64_t anneal_arena_bytes(void) { return ARENA_BYTES; }

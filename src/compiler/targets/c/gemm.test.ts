@@ -1,7 +1,7 @@
 /** Emitted matrix products against plain loops: shapes, strides, batches, types, teams; small integers make f32 exact. */
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import { dotFlops, emitDot, type DotSpec, type Operand } from './gemm.ts'
+import { dotFlops, emitDot, type DotSpec, type EmittedKernel, type Operand } from './gemm.ts'
 import type { Element } from './gemm-plan.ts'
 import { compileC, onTeam } from './harness.ts'
 import { prelude, uniqueSupport, type VectorTarget } from './prelude.ts'
@@ -45,6 +45,9 @@ const shapes: readonly (readonly [number, number, number, number])[] = [
   [1, 33, 65, 48],
   [3, 19, 24, 8],
   [2, 14, 70, 600],
+  // By rows, and large: each thread packs for itself.
+  [1, 150, 70, 40],
+  [1, 203, 300, 900],
 ]
 const layouts: readonly (readonly [Layout, Layout])[] = [
   ['rows', 'rows'],
@@ -112,6 +115,27 @@ const fromBf16 = (values: Uint16Array): Float64Array =>
 const encode = (dtype: Element, values: Float64Array): Float32Array | Float64Array | Uint16Array =>
   dtype === 'f64' ? values : dtype === 'f32' ? Float32Array.from(values) : toBf16(values)
 
+/** C text of `NAME_team`, which runs a product as the step of a program does: packing first, then each thread's rows. */
+function asTeam(name: string, { nature, packed, scratchBytes }: EmittedKernel): string {
+  const b = packed ? 'scratch' : 'b'
+  const rest = packed ? `(char *)scratch + ${packed.bytes}` : 'scratch'
+  const call =
+    nature?.kind === 'rows'
+      ? `const long units = (${nature.rows} + ${nature.unit - 1}) / ${nature.unit};
+  const long begin = units * tid / THREADS * ${nature.unit}, end = units * (tid + 1) / THREADS * ${nature.unit};
+  ${name}(tid, begin, end < ${nature.rows} ? end : ${nature.rows}, a, ${b}, out, ${rest});`
+      : `${name}(tid, a, ${b}, out, ${rest});`
+  return `
+/* ${scratchBytes} bytes of scratch of its own */
+static void ${name}_team(const int tid, const void *a, const void *b, void *out, void *scratch) {
+  ${packed ? `${packed.name}(tid, b, scratch); team_barrier(tid);` : ''}
+  ${call}
+}
+`
+}
+
+const scratchOf = ({ scratchBytes, packed }: EmittedKernel): number => scratchBytes + (packed?.bytes ?? 0)
+
 /** Compiles products into one library; `run(i, a, b)` gives product i and the operations it counted. */
 async function build(specs: readonly DotSpec[], target: VectorTarget) {
   const kernels = specs.map((spec, i) => emitDot(`dot${i}`, spec, target))
@@ -120,7 +144,9 @@ async function build(specs: readonly DotSpec[], target: VectorTarget) {
       prelude(target),
       '#include <pthread.h>',
       uniqueSupport(kernels.flatMap(({ support }) => support)),
-      ...kernels.map(({ code }, i) => code + onTeam(`run${i}`, `dot${i}`, 4)),
+      ...kernels.map(
+        ({ code }, i) => code + asTeam(`dot${i}`, kernels[i]!) + onTeam(`run${i}`, `dot${i}_team`, 4),
+      ),
       'double counted(void) { return (double)counted_operations(); }',
     ].join('\n'),
   )
@@ -135,7 +161,7 @@ async function build(specs: readonly DotSpec[], target: VectorTarget) {
     const out = encode(spec.out, new Float64Array(size).fill(99))
     const before = counted()
     // Scratch is exactly as large as promised, filled with NaN: nothing may be read before it is written.
-    const scratch = new Uint8Array(kernels[i]!.scratchBytes + 64).fill(0xff)
+    const scratch = new Uint8Array(scratchOf(kernels[i]!) + 64).fill(0xff)
     library.func(`void run${i}(void *a, void *b, void *out, void *scratch)`)(
       encode(spec.a.dtype, a),
       encode(spec.b.dtype, b),
@@ -185,6 +211,8 @@ test('results have the same bits on 1, 2 and 5 threads, with blocks of the depth
   const chosen = [
     product([1, 64, 150, 700], ['rows', 'columns']),
     product([1, 64, 65, 900], ['columns', 'rows']),
+    product([1, 300, 70, 900], ['rows', 'rows']),
+    product([1, 300, 130, 1700], ['columns', 'rows']),
     product([3, 20, 33, 50], ['rows', 'rows']),
     product([1, 2, 30, 100], ['rows', 'columns']),
   ]

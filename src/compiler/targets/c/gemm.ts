@@ -5,8 +5,9 @@
  */
 import { accumulator, batchesOf, planGemm, type DotSpec, type Element, type GemmPlan } from './gemm-plan.ts'
 import type { Nature } from './span.ts'
-import { emitRowsDriver, goesByRows, isPanel, packedBytes, planRows } from './gemm-rows.ts'
-import { cTypes, lanesOf, type Support, type VectorTarget } from './prelude.ts'
+import { emitDeepDriver, goesDeep, planDeep } from './gemm-deep.ts'
+import { emitRowsDriver, emitTilesDriver, goesByRows, isPanel, packedBytes, planRows } from './gemm-rows.ts'
+import { cTypes, lanesOf, type Float, type Support, type VectorTarget } from './prelude.ts'
 import { emitTile, emitTranspose, maxRows, maxVectors, tileName, tileType, type Tile } from './tile.ts'
 
 export type { BatchDim, DotSpec, Operand } from './gemm-plan.ts'
@@ -35,6 +36,7 @@ export function emitDot(name: string, spec: DotSpec, target: VectorTarget): Emit
   const types: Types = { a: dot.a.dtype, b: dot.b.dtype, out: dot.out }
   const [a, b] = dot === spec ? ['a', 'b'] : ['b', 'a']
   if (dot === spec && goesByRows(spec, target)) return emitRowProduct(name, spec, target)
+  if (dot === spec && goesDeep(spec)) return emitDeepProduct(name, spec, target)
   const byRows = usesDotProducts(dot)
   const plan = byRows ? undefined : planGemm(dot, target)
   const tiles = plan === undefined ? [] : tilesOf(plan, dot)
@@ -54,7 +56,11 @@ static void ${name}(const int tid, const ${cTypes[spec.a.dtype]} *a, const ${cTy
       ...tiles.map(emitTile),
       ...(byRows
         ? [emitDotRows(types)]
-        : [emitTranspose(accumulator(dot), target), emitDriver(types, target)]),
+        : [
+            emitTranspose(accumulator(dot), target),
+            emitPanelPacking(types, target),
+            emitDriver(types, target),
+          ]),
     ],
     scratchBytes: plan === undefined ? 0 : plan.sharedBytes + target.threads * plan.privateBytes,
   }
@@ -85,19 +91,41 @@ ${panel ? '' : pack}static void ${name}(const int tid, const int64_t begin, cons
   gemm_rows_${acc}(tid, &${name}_plan, begin, end, a, b, out);
 }
 `,
-    support: [
-      planType(),
-      tileType(acc),
-      ...tiles.map(emitTile),
-      emitTranspose(acc, target),
-      emitDriver(types, target),
-      emitRowsDriver(acc, edgeSize(acc, target), target),
-    ],
+    support: [...blockSupport(tiles, acc, target), emitDriver(types, target), emitRowsDriver(acc, target)],
     scratchBytes: 0,
     nature: { kind: 'rows', rows: m, unit: plan.rows },
     ...(panel ? {} : { packed: { operand: 1, name: `${name}_pack`, bytes } }),
   }
 }
+
+/** A product of which each thread packs its own part; see gemm-deep.ts. */
+function emitDeepProduct(name: string, spec: DotSpec, target: VectorTarget): EmittedKernel {
+  const acc = accumulator(spec)
+  const plan = planDeep(planGemm(spec, target), spec, target)
+  const tiles = tilesOf({ ...plan, packA: true }, spec)
+  const T = cTypes[acc]
+  return {
+    code: `
+/* [${spec.m}, ${spec.k}] [${spec.k}, ${spec.n}]: ${dotFlops(spec)} operations. */
+static const gemm_plan ${name}_plan = ${initializer(spec, plan, tiles)};
+static void ${name}(const int tid, const ${T} *a, const ${T} *b, ${T} *out, void *scratch) {
+  gemm_deep_${acc}(tid, &${name}_plan, a, b, out, scratch);
+}
+`,
+    support: [...blockSupport(tiles, acc, target), emitDeepDriver(acc, target)],
+    scratchBytes: target.threads * plan.privateBytes,
+  }
+}
+
+/** What the drivers that work in packed blocks share. */
+const blockSupport = (tiles: readonly Tile[], acc: Float, target: VectorTarget): Support[] => [
+  planType(),
+  tileType(acc),
+  ...tiles.map(emitTile),
+  emitTranspose(acc, target),
+  emitPanelPacking({ a: acc, b: acc, out: acc }, target),
+  emitTilesDriver(acc, edgeSize(acc, target), target),
+]
 
 /** Elements of the largest register tile. */
 const edgeSize = (acc: 'f32' | 'f64', target: VectorTarget): number =>
@@ -213,6 +241,57 @@ INLINE long least(const long a, const long b) { return a < b ? a : b; }
 const loaded = (dtype: Element, text: string): string => (dtype === 'bf16' ? `bf16_to_f32(${text})` : text)
 const stored = (dtype: Element, text: string): string => (dtype === 'bf16' ? `f32_to_bf16(${text})` : text)
 
+/** The copy of part of a panel of b, in the accumulator's type. */
+function emitPanelPacking(types: Types, target: VectorTarget): Support {
+  const acc = types.a === 'f64' ? 'f64' : 'f32'
+  const suffix = driverSuffix(types)
+  const [B, T] = [cTypes[types.b], cTypes[acc]]
+  const lanes = lanesOf(acc, target)
+  // Columns of b that are contiguous are turned around in registers.
+  const byBlocks =
+    types.b !== acc
+      ? ''
+      : `
+    const long square = to - (to - from) % ${lanes};
+    for (; g->bRow == 1 && j + ${lanes} <= columns; j += ${lanes}) {
+      for (long p = from; p < square; p += ${lanes})
+        transpose_${acc}(source + p + j * g->bColumn, g->bColumn, target + (p - from) * width + j, width);
+      for (long p = square; p < to; p++)
+        for (long c = j; c < j + ${lanes}; c++) target[(p - from) * width + c] = source[p + c * g->bColumn];
+    }`
+  const whole =
+    types.b !== acc
+      ? ''
+      : `
+  if (g->bColumn == 1 && columns == whole) {
+    for (long p = from; p < to; p++)
+      for (long j = 0; j < whole; j += ${lanes})
+        *(v${acc}u *)(target + (p - from) * whole + j) = *(const v${acc}u *)(source + p * g->bRow + j);
+    return;
+  }`
+  return {
+    name: `gemm_pack_panel_${suffix}`,
+    code: `
+/* Rows [from, to) of a panel of b: whole vectors, zeros beyond the last column. */
+static void gemm_pack_panel_${suffix}(const gemm_plan *g, const ${B} *b, const long panel, const long from, const long to, ${T} *target) {
+  const long whole = g->vectors * ${lanes}, width = (panel == g->panels - 1 ? g->tailVectors : g->vectors) * ${lanes};
+  const long columns = least(width, g->n - panel * whole);
+  const ${B} *source = b + panel * whole * g->bColumn;${whole}
+  if (g->bColumn == 1) {
+    for (long p = from; p < to; p++)
+      for (long j = 0; j < columns; j++) target[(p - from) * width + j] = ${loaded(types.b, 'source[p * g->bRow + j]')};
+  } else {
+    long j = 0;${byBlocks}
+    for (; j < columns; j++)
+      for (long p = from; p < to; p++) target[(p - from) * width + j] = ${loaded(types.b, 'source[p * g->bRow + j * g->bColumn]')};
+  }
+  for (long p = from; p < to; p++)
+    for (long j = columns; j < width; j++) target[(p - from) * width + j] = 0;
+}
+`,
+  }
+}
+
 function emitDriver(types: Types, target: VectorTarget): Support {
   const acc = types.a === 'f64' ? 'f64' : 'f32'
   const suffix = driverSuffix(types)
@@ -221,18 +300,6 @@ function emitDriver(types: Types, target: VectorTarget): Support {
   const edge = edgeSize(acc, target)
   // Only an output of the accumulator's type can be written by a tile itself.
   const direct = types.out === acc ? 'columns == width' : '0'
-  // Columns of b that are contiguous are turned around in registers.
-  const byBlocks =
-    types.b !== acc
-      ? ''
-      : `
-      const long square = to - (to - from) % ${lanes};
-      for (; g->bRow == 1 && j + ${lanes} <= columns; j += ${lanes}) {
-        for (long p = from; p < square; p += ${lanes})
-          transpose_${acc}(source + p + j * g->bColumn, g->bColumn, target + p * width + j, width);
-        for (long p = square; p < to; p++)
-          for (long c = j; c < j + ${lanes}; c++) target[p * width + c] = source[p + c * g->bColumn];
-      }`
   return {
     name: `gemm_${suffix}`,
     code: `
@@ -242,23 +309,11 @@ static void gemm_pack_${suffix}(const int tid, const gemm_plan *g, const ${B} *b
   const long units = g->copies * (end - first) * slabs;
   for (long unit = units * tid / THREADS; unit < units * (tid + 1) / THREADS; unit++) {
     const long panel = first + unit / slabs % (end - first), copy = unit / slabs / (end - first);
-    const long last = panel == g->panels - 1, width = (last ? g->tailVectors : g->vectors) * ${lanes};
-    const long columns = least(width, g->n - panel * whole);
+    const long width = (panel == g->panels - 1 ? g->tailVectors : g->vectors) * ${lanes};
     const long from = unit % slabs * slab, to = least(g->k, from + slab);
     long aOffset, bOffset;
     gemm_offsets(g, copy, &aOffset, &bOffset);
-    const ${B} *source = b + bOffset + panel * whole * g->bColumn;
-    ${T} *target = packed + unit / slabs * g->k * whole;
-    if (g->bColumn == 1) {
-      for (long p = from; p < to; p++)
-        for (long j = 0; j < columns; j++) target[p * width + j] = ${loaded(types.b, 'source[p * g->bRow + j]')};
-    } else {
-      long j = 0;${byBlocks}
-      for (; j < columns; j++)
-        for (long p = from; p < to; p++) target[p * width + j] = ${loaded(types.b, 'source[p * g->bRow + j * g->bColumn]')};
-    }
-    for (long p = from; p < to; p++)
-      for (long j = columns; j < width; j++) target[p * width + j] = 0;
+    gemm_pack_panel_${suffix}(g, b + bOffset, panel, from, to, packed + unit / slabs * g->k * whole + from * width);
   }
 }
 

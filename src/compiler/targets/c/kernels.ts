@@ -8,14 +8,16 @@ import { InternalError } from '../../../errors.ts'
 import { describe, type Node } from '../../graph/node.ts'
 import { sizeOf, stridesOf } from '../../graph/types.ts'
 import { callOp, compositeName, optionsOf } from '../../ops/call.ts'
+import { convGeometry, convRoles, rolesOf } from '../../ops/convolution.ts'
 import { dotAxes, freeAxes } from '../../ops/dot.ts'
 import { emitAttention, emitAttentionBackward, type AttentionSpec } from './attention.ts'
+import { emitConv, type ConvSpec } from './conv.ts'
 import { emitDot, type DotSpec, type EmittedKernel } from './gemm.ts'
 import { isRowLocal, never, type Locality, type Nature } from './span.ts'
 import { uniqueSupport, type Support, type VectorTarget } from './prelude.ts'
 import type { KernelText } from './rows.ts'
 import { cType } from './values.ts'
-import { collapse, denseView, type View } from './view.ts'
+import { collapse, denseView, isDense, type View } from './view.ts'
 
 /** Composites with a kernel of their own on this target. */
 export const claimed = (composite: string): boolean =>
@@ -68,7 +70,11 @@ export class KernelLibrary {
 
   raw(
     kind: string,
-    { body, nature, scratchBytes = 0 }: Pick<KernelText, 'body' | 'nature'> & { readonly scratchBytes?: number },
+    {
+      body,
+      nature,
+      scratchBytes = 0,
+    }: Pick<KernelText, 'body' | 'nature'> & { readonly scratchBytes?: number },
     pointers: number,
   ): string {
     const scratch = scratchBytes > 0
@@ -77,7 +83,11 @@ export class KernelLibrary {
     const known = this.#functions.get(key)
     if (known) return known.name
     const name = this.#name(kind)
-    const parameters = ['const int tid', ...(ranged ? ['int64_t begin', 'int64_t end'] : []), ...Array.from({ length: pointers }, (_, i) => `void *p${i}`)]
+    const parameters = [
+      'const int tid',
+      ...(ranged ? ['int64_t begin', 'int64_t end'] : []),
+      ...Array.from({ length: pointers }, (_, i) => `void *p${i}`),
+    ]
     if (scratch) parameters.push('void *scratch')
     const code = `KERNEL ${name}(${parameters.join(', ')}) {\n${['(void)tid;', ...body].map((line) => `  ${line}`).join('\n')}\n}\n`
     this.#functions.set(key, { name, code })
@@ -92,6 +102,7 @@ export class KernelLibrary {
 
   choose(node: Node, views: readonly View[]): Chosen {
     if (node.op.name === 'dot') return this.#dot(node, views)
+    if (node.op.name in convRoles) return this.#conv(node, views)
     if (node.op === callOp && claimed(compositeName(node))) return this.#attention(node, views)
     throw new InternalError(`no kernel for ${describe(node)}`)
   }
@@ -200,6 +211,13 @@ export class KernelLibrary {
     const local: Locality = (count) => isRowLocal({ offset: a.offset, ...rows }, sizeOf(x.shape), count)
     const fixed = axes.aBatch.length === 0 ? local : never
     return this.#emit('dot', spec, (name) => emitDot(name, spec, this.#target), copies, [fixed, never])
+  }
+
+  #conv(node: Node, views: readonly View[]): Chosen {
+    const result = rolesOf(node)[2]
+    const spec: ConvSpec = { result, dtype: node.dtype as 'f32' | 'f64', geometry: convGeometry(node) }
+    const copies = new Map(views.flatMap((view, i) => (isDense(view) ? [] : [[i, view] as const])))
+    return this.#emit('conv', spec, (name) => emitConv(name, spec, this.#target), copies, views.map(() => never))
   }
 
   #attention(node: Node, views: readonly View[]): Chosen {

@@ -4,7 +4,7 @@
  * creation order: forward, backward, update, as the model was written.
  */
 import { InternalError } from '../../../errors.ts'
-import { describe, sourceOf, type Func, type Node } from '../../graph/node.ts'
+import type { Func, Node } from '../../graph/node.ts'
 import { bytesOf, dtypeBytes, sizeOf } from '../../graph/types.ts'
 import { callOp } from '../../ops/call.ts'
 import { getOp } from '../../ops/get.ts'
@@ -17,6 +17,7 @@ import { emitCopy, emitSingle } from './singles.ts'
 import { always, isRowLocal, never, type Nature } from './span.ts'
 import { planMemory, Storage, type Moment } from './storage.ts'
 import { denseView, isDense, type View } from './view.ts'
+import { placeOf, workOfCopy, workOfMembers, workOfNode, workOfPacking, type Work } from './work.ts'
 
 export interface KernelStep {
   readonly kind: 'kernel'
@@ -27,7 +28,7 @@ export interface KernelStep {
   /** The function takes a scratch pointer even when it needs none. */
   readonly takesScratch: boolean
   readonly nature: Nature
-  readonly comment: string
+  readonly work: Work
 }
 
 /** A pointer argument: a storage and where in it to start. */
@@ -64,6 +65,7 @@ export type Step = KernelStep | LoopStep
 
 export interface Block {
   readonly phases: readonly Phase[]
+  readonly temporaries: readonly Storage[]
   readonly temporaryBytes: number
   readonly lowerBound: number
   /** For every result: true when it was computed in place of the storage offered for it. */
@@ -75,6 +77,8 @@ export interface Surroundings {
   readonly params: readonly Storage[]
   /** Place for each result. `replaces`: the parameter whose memory it may take over, if nothing reads it afterwards. */
   readonly results: readonly { readonly place: Storage; readonly replaces?: number }[]
+  /** Give every temporary memory of its own, with a gap after it. */
+  readonly apart?: boolean
 }
 
 export function lower(func: Func, library: KernelLibrary, surroundings: Surroundings): Block {
@@ -112,8 +116,14 @@ class Lowering {
     const resultInPlace = this.#placeResults()
     this.#reuseInputs()
     this.#schedule.cutBlocks()
-    const plan = planMemory(this.#all)
-    return { phases: this.#schedule.phases, temporaryBytes: plan.bytes, lowerBound: plan.lowerBound, resultInPlace }
+    const plan = planMemory(this.#all, this.#surroundings)
+    return {
+      phases: this.#schedule.phases,
+      temporaries: this.#all,
+      temporaryBytes: plan.bytes,
+      lowerBound: plan.lowerBound,
+      resultInPlace,
+    }
   }
 
   #storage(node: Node): Storage {
@@ -143,10 +153,10 @@ class Lowering {
     if (kernel.kind === 'rows') {
       return this.#text('rows', emitRows(kernel, this.#fusion), [...kernel.members.keys()], behind)
     }
-    const { node } = kernel
+    const { node, fused } = kernel
     if (node.op === scanOp) return this.#loop(node, behind)
-    if (node.op === callOp || node.op.name === 'dot') return this.#handWritten(node, behind)
-    return this.#text(node.op.name, emitSingle(kernel, this.#fusion), [node], behind)
+    if (node.op === callOp || node.op.kind === 'product') return this.#handWritten(node, behind)
+    return this.#text(node.op.name, emitSingle(kernel, this.#fusion), [...byId(fused), node], behind)
   }
 
   #text(kind: string, text: KernelText, members: readonly Node[], behind: number): number {
@@ -158,7 +168,6 @@ class Lowering {
       written,
       local: written ? always : (text.local.get(node) ?? never),
     }))
-    const comment = `${members.map((node) => node.op.name).join(' ')} ${origin(members.at(-1)!)}`
     const step: KernelStep = {
       kind: 'kernel',
       name,
@@ -166,14 +175,9 @@ class Lowering {
       scratch,
       takesScratch: scratch !== undefined,
       nature: text.nature,
-      comment,
+      work: workOfMembers(members, text.parameters, this.#fusion),
     }
-    const place = this.#place(
-      step,
-      text.nature,
-      scratch ? [...uses, writes(scratch)] : uses,
-      behind,
-    )
+    const place = this.#place(step, text.nature, scratch ? [...uses, writes(scratch)] : uses, behind)
     for (const { out, input } of text.inPlace) {
       this.#inPlace.push({ place, out: this.#storage(out), input: this.#storage(input) })
     }
@@ -205,7 +209,7 @@ class Lowering {
           scratch: undefined,
           takesScratch: false,
           nature: team,
-          comment: `packed for ${describe(node)}`,
+          work: workOfPacking(node.inputs[i]!, packed.bytes),
         },
         team,
         [reads(storage), writes(panels)],
@@ -227,7 +231,10 @@ class Lowering {
         scratch,
         takesScratch: true,
         nature: chosen.nature,
-        comment: `${describe(node)} ${origin(node)}`,
+        work: workOfNode(
+          node,
+          operands.map(({ view }) => view),
+        ),
       },
       chosen.nature,
       [...args, ...results.map(writes), ...(scratch ? [writes(scratch)] : [])],
@@ -265,7 +272,7 @@ class Lowering {
         scratch: undefined,
         takesScratch: false,
         nature: text.nature,
-        comment,
+        work: workOfCopy(comment, base, view),
       },
       text.nature,
       [{ ...reads(from), local }, writes(to)],
@@ -323,7 +330,7 @@ class Lowering {
         results.push({ place })
       }
     })
-    const block = lower(body, this.#library, { params, results })
+    const block = lower(body, this.#library, { ...this.#surroundings, params, results })
     // A carry computed in place needs no second buffer; otherwise the two swap roles after every step.
     carryBuffers.forEach(({ first, other }, i) => {
       const swapped = !block.resultInPlace[i]!
@@ -341,7 +348,7 @@ class Lowering {
       binding.kind === 'swap' ? [binding.storage, binding.other] : [binding.storage],
     )
     const carried = new Set(carryBuffers.flatMap(({ first, other }) => [first, other]))
-    const comment = `${body.name}, ${attrs.length} steps ${origin(node)}`
+    const comment = `${body.name}, ${attrs.length} steps (${placeOf(node)})`
     const written = [
       ...touched.filter((storage) => carried.has(storage)),
       ...node.types
@@ -443,7 +450,8 @@ class Lowering {
       if (mine === theirs || mine.outside !== undefined || theirs.outside !== undefined) continue
       if (taken.has(theirs) || mine.bytes !== theirs.bytes || mine.first !== place.phase) continue
       if (!theirs.moments.every((moment) => this.#isBefore(moment, place, out, input))) continue
-      if (!mine.moments.every((moment) => isWithin(moment, place) || moment.place.phase > place.phase)) continue
+      if (!mine.moments.every((moment) => isWithin(moment, place) || moment.place.phase > place.phase))
+        continue
       taken.add(theirs)
       mine.unite(theirs)
     }
@@ -452,7 +460,8 @@ class Lowering {
   /** Whether a use of `old` is over when the step at `place` writes `out` over it, in every thread. */
   #isBefore({ place: used, local }: Moment, place: Place, out: Storage, old: Storage): boolean {
     if (used.phase !== place.phase) return used.phase < place.phase
-    if (used.chain !== place.chain || !(place.chain.kind === 'serial' || local(place.chain.rows))) return false
+    if (used.chain !== place.chain || !(place.chain.kind === 'serial' || local(place.chain.rows)))
+      return false
     if (used.index !== place.index) return used.index < place.index
     return this.#inPlace.some((pair) => pair.place === place && pair.out === out && pair.input === old)
   }
@@ -468,8 +477,4 @@ const writes = (storage: Storage): Use => ({ storage, written: true, local: alwa
 
 const at = (storage: Storage, bytes = 0): Argument => ({ storage, bytes })
 
-/** Where in the model a node was made. */
-const origin = (node: Node): string => {
-  const source = sourceOf(node)
-  return source ? `(${source.split('/').slice(-2).join('/')})` : ''
-}
+const byId = (nodes: Iterable<Node>): Node[] => [...nodes].toSorted((a, b) => a.id - b.id)

@@ -34,7 +34,10 @@ export const range = (n: number, unit: number, serial: boolean): string =>
 export const serialLimit = 1024
 
 /** How rows are shared out, and the first lines of the kernel: small work is done by one thread, flat work is cut where cache lines end. */
-export function rowShare(size: number, rows: number): { readonly nature: Nature; readonly lines: readonly string[] } {
+export function rowShare(
+  size: number,
+  rows: number,
+): { readonly nature: Nature; readonly lines: readonly string[] } {
   return size <= serialLimit
     ? { nature: { kind: 'serial' }, lines: [range(rows, 1, true)] }
     : { nature: { kind: 'rows', rows, unit: rows === size ? 64 : 1 }, lines: ['OPAQUE(begin, end)'] }

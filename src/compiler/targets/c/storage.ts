@@ -78,13 +78,26 @@ export interface MemoryPlan {
   readonly lowerBound: number
 }
 
-/** Gives every temporary storage its offset. */
-export function planMemory(storages: Iterable<Storage>): MemoryPlan {
+/** Bytes between storages that are kept apart: more than any vector. */
+export const gap = 64
+
+/**
+ * Gives every temporary storage its offset. `apart`: no two share memory, and after each comes a gap that a sanitizer can
+ * watch.
+ */
+export function planMemory(storages: Iterable<Storage>, { apart = false } = {}): MemoryPlan {
   const roots = [...new Set([...storages].map((storage) => storage.root))].filter(
     (storage) => storage.outside === undefined && storage.last >= storage.first,
   )
   const placed: Storage[] = []
   let bytes = 0
+  if (apart) {
+    for (const storage of roots) {
+      storage.offset = bytes
+      bytes += aligned(storage.bytes) + gap
+    }
+    return { bytes, lowerBound: peak(roots) }
+  }
   for (const storage of roots.toSorted((a, b) => b.bytes - a.bytes || a.first - b.first)) {
     const size = aligned(storage.bytes)
     const rivals = placed
