@@ -15,12 +15,14 @@ export async function machineLine(): Promise<string> {
 }
 
 /** The peaks of one run, measured several times: medians, and how far apart they were. */
-export function peakLine(peaks: readonly Peak[]): string {
+export function peakLine(peaks: readonly Peak[], copyMegabytes = 16): string {
   const flops = peaks.map(({ flopsF32 }) => flopsF32)
+  const dots = peaks.flatMap(({ flopsBf16 }) => flopsBf16 ?? [])
   const copies = peaks.map(({ copyBytesPerSecond }) => copyBytesPerSecond)
   const between = `${formatFlopRate(Math.min(...flops))} to ${formatFlopRate(Math.max(...flops))}`
   return (
     `peak of ${peaks[0]?.threads ?? 0} threads in this run: f32 ${formatFlopRate(median(flops))} (${between}), ` +
-    `copy ${formatBytes(median(copies))}/s`
+    (dots.length > 0 ? `bf16 dot ${formatFlopRate(median(dots))}, ` : '') +
+    `copy ${formatBytes(median(copies))}/s (${copyMegabytes} MiB a thread)`
   )
 }

@@ -15,7 +15,7 @@ import type { Peer } from './peer.ts'
 import { describeConfig, torchRecipe } from './recipes.ts'
 import { sideBySide } from './side-by-side.ts'
 
-const vocab = 50_257
+export const vocab = 50_257
 const steps = 10
 const allowed = 1e-3
 

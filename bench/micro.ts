@@ -10,7 +10,7 @@ import { machineLine, peakLine } from './facts.ts'
 import type { BenchOptions } from './options.ts'
 import { startTorchMicro, torchInstalled } from './peer.ts'
 import type { MicroPeer } from './peer.ts'
-import { busyCores, busyNote } from './quiet.ts'
+import { busyCores, disturbances } from './quiet.ts'
 import { record } from './record.ts'
 import { alternate, median } from './slices.ts'
 import type { Contestant, Timing } from './slices.ts'
@@ -33,27 +33,31 @@ export interface Micro {
   readonly unit: 'FLOP' | 'byte'
   /** The peak that a rate is held against, in the same unit. */
   readonly peak: (peak: Peak) => number
+  /** What each thread copies from, where that is the peak; see `measurePeak`. */
+  readonly copyMegabytes?: number
   /** Lines under the heading: what is measured, against which target. */
   readonly about: readonly string[]
 }
 
 /** Measures all cases in one run, prints the table and appends it to the history. */
-export async function runMicro(
-  { bench, cases, unit, peak, about }: Micro,
-  options: BenchOptions,
-): Promise<void> {
+export async function runMicro(micro: Micro, options: BenchOptions): Promise<void> {
+  const { bench, cases, unit, peak, about, copyMegabytes = 16 } = micro
   const torch = torchInstalled() ? await startTorchMicro(options.threads) : undefined
   const contestants = cases.flatMap((entry) => contestantsOf(entry, torch))
   const peaks: Peak[] = []
   const othersCores = await busyCores()
   console.error(`${bench}: ${options.rounds} rounds of ${contestants.length} slices…`)
   const beforeRound = async (): Promise<void> => {
-    peaks.push(await measurePeak(options))
+    peaks.push(await measurePeak({ ...options, copyMegabytes }))
   }
   const timings = await alternate(contestants, { ...options, beforeRound }).finally(() => {
     torch?.close()
     for (const { program } of cases) program.close()
   })
+  const problems = disturbances(
+    othersCores,
+    peaks.map(({ flopsF32 }) => flopsF32),
+  )
   const best = peaks.map(peak)
   const rate = (entry: MicroCase, seconds: number): string =>
     unit === 'FLOP' ? formatFlopRate(entry.work / seconds) : `${formatBytes(entry.work / seconds)}/s`
@@ -76,17 +80,18 @@ export async function runMicro(
   console.log(
     [
       await machineLine(),
-      peakLine(peaks),
+      peakLine(peaks, copyMegabytes),
       ...about,
       ...(torch ? [] : ['PyTorch is not installed here (bench/peers/install.sh): ours only']),
-      ...busyNote(othersCores),
+      ...problems,
       formatTable([heading, ...rows]),
       '',
     ].join('\n'),
   )
   const peer = torch ? { peer: `PyTorch ${torch.version}` } : {}
   const work = Object.fromEntries(cases.map((entry) => [entry.name, entry.work]))
-  record({ bench, threads: options.threads, ...peer, unit, peaks: best, othersCores, work, timings })
+  if (problems.length === 0)
+    record({ bench, threads: options.threads, ...peer, unit, peaks: best, othersCores, work, timings })
 }
 
 const torchName = ({ name }: MicroCase): string => `PyTorch ${name}`

@@ -60,6 +60,20 @@ export const startLlmc = ({ model, batch, threads }: LanguageConfig, vocab: numb
   return startPeer('llm.c', llmcProgram, sizes, { OMP_NUM_THREADS: String(threads) })
 }
 
+/** Whether peers/js/install.sh has been run here. */
+export const jsInstalled = (): boolean =>
+  ['@jax-js/jax', '@tensorflow/tfjs-backend-wasm'].every((name) =>
+    existsSync(new URL(`js/node_modules/${name}/package.json`, folder)),
+  )
+
+/** One of the trainers in peers/js, in a Node of its own. */
+export const startJs = (name: string, file: string, config: object, threads: number): Promise<Peer> =>
+  startPeer(name, process.execPath, [
+    fileURLToPath(new URL(`js/${file}`, folder)),
+    JSON.stringify(config),
+    String(threads),
+  ])
+
 /** PyTorch for single operations: one process that holds many, see peers/torch_micro.py. */
 export interface MicroPeer {
   readonly version: string

@@ -2,17 +2,14 @@
 import { execFileSync } from 'node:child_process'
 import { appendFileSync } from 'node:fs'
 import { cpus } from 'node:os'
-import { tolerated } from './quiet.ts'
 
 interface Result {
   readonly bench: string
-  readonly othersCores: number
   readonly [fact: string]: unknown
 }
 
-/** Appends a result, unless the machine was busy: such a figure would only mislead later readers. */
+/** Appends a result. Only those of a quiet machine belong here (see `disturbances`): others would mislead. */
 export function record(result: Result): void {
-  if (result.othersCores > tolerated) return
   const isa = process.env['ANNEAL_ISA']
   const line = {
     date: new Date().toISOString(),

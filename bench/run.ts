@@ -14,6 +14,10 @@ const benches: Readonly<Record<string, Bench>> = {
     does: 'matrix products in f32 against the peak [--avx2] [--rounds 7] [--seconds 0.15] [--threads N] [--only 256x256x256,...]',
     load: () => import('./gemm.ts'),
   },
+  elementwise: {
+    does: 'chains of elementwise work against the bandwidth of copying [--rounds 7] [--seconds 0.3] [--only gelu,...]',
+    load: () => import('./elementwise.ts'),
+  },
   step: {
     does: 'a training step beside PyTorch [--no-compile] [--bf16] [--rounds 7] [--seconds 1] [--threads N] [--only default,4x96,...]',
     load: () => import('./step.ts'),
@@ -21,6 +25,10 @@ const benches: Readonly<Record<string, Bench>> = {
   gpt2: {
     does: "GPT-2 124M: a training step beside PyTorch and llm.c, and ten losses against PyTorch's [--no-speed] [--no-agree] [--compile] [--rounds 3]",
     load: () => import('./gpt2.ts'),
+  },
+  js: {
+    does: 'a training step beside jax-js and TensorFlow.js [--rounds 5] [--seconds 1] [--threads N]',
+    load: () => import('./js.ts'),
   },
   conv: {
     does: 'convolutions, forward and backward, against the peak [--rounds 7] [--seconds 0.1] [--threads N] [--only PART-OF-NAME]',
@@ -39,7 +47,7 @@ const benches: Readonly<Record<string, Bench>> = {
     load: () => import('./precision.ts'),
   },
   startup: {
-    does: 'how long help and compiling the default recipe take, cold and cached [--json]',
+    does: 'how long help and compiling the default recipe and GPT-2 124M take, cold and cached [--json]',
     load: () => import('./startup.ts'),
   },
 }

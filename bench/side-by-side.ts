@@ -11,7 +11,7 @@ import type { StepBench } from '../src/train/bench-step.ts'
 import { machineLine, peakLine } from './facts.ts'
 import type { BenchOptions } from './options.ts'
 import type { Peer } from './peer.ts'
-import { busyCores, busyNote } from './quiet.ts'
+import { busyCores, disturbances } from './quiet.ts'
 import { record } from './record.ts'
 import { alternate, median, speedRatio } from './slices.ts'
 import type { Timing } from './slices.ts'
@@ -35,6 +35,7 @@ export async function sideBySide(given: SideBySide, options: BenchOptions): Prom
   const [first] = [...ours.values()]
   if (!first) return
   const { flopsPerStep, tokensPerStep } = first
+  await settled()
   const busyBefore = await busyCores()
   console.error(`${name}: ${options.rounds} rounds of ${options.seconds} s each…`)
   const peaks: Peak[] = []
@@ -45,11 +46,15 @@ export async function sideBySide(given: SideBySide, options: BenchOptions): Prom
   const timings = await alternate([...mine, ...peers], { ...options, beforeRound }).finally(() => {
     for (const contestant of [...peers, ...ours.values()]) contestant.close()
   })
-  // A peer that was told to stop still tidies up for a moment; that is not another program's work.
-  await sleep(2500)
+  await settled()
   const othersCores = Math.max(busyBefore, await busyCores())
-  const work = { flopsPerStep, tokensPerStep, peaks, othersCores }
+  const problems = disturbances(
+    othersCores,
+    peaks.map(({ flopsF32 }) => flopsF32),
+  )
+  const work = { flopsPerStep, tokensPerStep, peaks, problems }
   console.log([await machineLine(), ...describe(given, work, timings), ''].join('\n'))
+  if (problems.length > 0) return
   record({
     bench,
     config: name,
@@ -63,18 +68,21 @@ export async function sideBySide(given: SideBySide, options: BenchOptions): Prom
   })
 }
 
+/** Peers compile in the background after their first steps, and tidy up when told to stop: not another program's work. */
+const settled = (): Promise<void> => sleep(2500)
+
 interface Work {
   readonly flopsPerStep: number
   readonly tokensPerStep: number
   /** One a round. */
   readonly peaks: readonly Peak[]
-  /** Cores kept busy by other programs just before or after. */
-  readonly othersCores: number
+  /** Why this run should not be trusted, if so. */
+  readonly problems: readonly string[]
 }
 
 function describe(
   { name, title, notes = [] }: SideBySide,
-  { flopsPerStep, tokensPerStep, peaks, othersCores }: Work,
+  { flopsPerStep, tokensPerStep, peaks, problems }: Work,
   timings: readonly Timing[],
 ): readonly string[] {
   const peak = median(peaks.map(({ flopsF32 }) => flopsF32))
@@ -99,7 +107,7 @@ function describe(
     `${name}: ${title}; ${formatFlops(flopsPerStep)} a step`,
     peakLine(peaks),
     ...notes,
-    ...busyNote(othersCores),
+    ...problems,
     formatTable([['', 'step', 'speed', 'rate', 'of f32 peak'], ...rows]),
     ...ratios,
   ]

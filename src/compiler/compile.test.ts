@@ -281,6 +281,23 @@ test('what a program says of itself: types, FLOPs, memory, text', async () => {
   program.close()
 })
 
+test('running on the calling thread gives the same state', async () => {
+  for (const target of ['c', 'reference'] as const) {
+    const program = await compile(
+      ({ state, x }) => ({ state: state.mul(2).add(x) }),
+      { state: valueType('f32', [3]), x: valueType('f32', [3]) },
+      { target, name: 'blocking', threads: 2 },
+    )
+    program.write('x', [1, 2, 3])
+    await program.run()
+    program.runBlocking()
+    program.runBlocking()
+    assert.deepEqual([...program.view('state')], [7, 14, 21])
+    program.close()
+    if (target === 'c') assert.throws(() => program.runBlocking(), InternalError)
+  }
+})
+
 test('a closed program does not run, and closing twice is fine', async () => {
   const program = await small()
   program.close()

@@ -27,7 +27,7 @@ export {
   type SiteProfile,
   type Verdict,
 } from './profile.ts'
-export { philoxUniform } from './graph/philox.ts'
+export { philoxBlock, philoxUniform, wordToUniform } from './graph/philox.ts'
 export { printFunc } from './graph/print.ts'
 export {
   bytesOf,

@@ -9,11 +9,12 @@ import {
   iota,
   leaves,
   mapTree,
-  philoxUniform,
+  philoxBlock,
   scan,
   sizeOf,
   Tensor,
   valueType,
+  wordToUniform,
   zerosLike,
   type CompileOptions,
   type Program,
@@ -191,11 +192,18 @@ export function initialise(program: Program, model: ModelConfig, seed: number): 
 
 /** Box-Muller on counter-based uniforms: element i depends only on (seed, stream, i). */
 function fillNormal(values: Float32Array, std: number, seed: number, stream: number): void {
-  for (let i = 0; i < values.length; i += 2) {
-    const address = { seed, step: 0, stream, salt: 0x1717 }
-    const radius = std * Math.sqrt(-2 * Math.log(1 - philoxUniform(address, i)))
-    const angle = 2 * Math.PI * philoxUniform(address, i + 1)
-    values[i] = radius * Math.cos(angle)
-    if (i + 1 < values.length) values[i + 1] = radius * Math.sin(angle)
+  const use = { seed, step: 0, stream, salt: 0x1717 }
+  for (let i = 0; i < values.length; i += 4) {
+    const [a, b, c, d] = philoxBlock(use, i / 4)
+    fillPair(values, i, std, a, b)
+    fillPair(values, i + 2, std, c, d)
   }
+}
+
+/** Two normal values from two words. A write beyond the end of an array does nothing. */
+function fillPair(values: Float32Array, i: number, std: number, first: number, second: number): void {
+  const radius = std * Math.sqrt(-2 * Math.log(1 - wordToUniform(first)))
+  const angle = 2 * Math.PI * wordToUniform(second)
+  values[i] = radius * Math.cos(angle)
+  values[i + 1] = radius * Math.sin(angle)
 }

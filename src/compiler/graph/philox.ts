@@ -36,22 +36,30 @@ export function philox(counter: Words, key: readonly [number, number]): Words {
   return [c0, c1, c2, c3]
 }
 
-/** Unsigned random word of element `index` (an integer below 2^53). */
-export function philoxWord({ seed, step, stream, salt }: PhiloxUse, index: number): number {
-  const block = Math.floor(index / 4)
+/** The words of elements 4 * block to 4 * block + 3 (a block number below 2^51): as much work as one of them alone. */
+export function philoxBlock({ seed, step, stream, salt }: PhiloxUse, block: number): Words {
   const counter: Words = [block >>> 0, Math.floor(block / 2 ** 32), stream >>> 0, salt >>> 0]
-  return philox(counter, [seed >>> 0, step >>> 0])[index % 4]!
+  return philox(counter, [seed >>> 0, step >>> 0])
 }
 
-/** Uniform number in [0, 1) with 24 bits, exact in f32. */
-export const philoxUniform = (use: PhiloxUse, index: number): number =>
-  (philoxWord(use, index) >>> 8) / 2 ** 24
+/** Unsigned random word of element `index` (an integer below 2^53). */
+export const philoxWord = (use: PhiloxUse, index: number): number =>
+  philoxBlock(use, Math.floor(index / 4))[index % 4]!
 
-/** Upper word of the 64-bit product of two unsigned words, by 16-bit halves: no partial product leaves 2^53. */
+/** Uniform number in [0, 1) with 24 bits, exact in f32. */
+export const philoxUniform = (use: PhiloxUse, index: number): number => wordToUniform(philoxWord(use, index))
+
+/** The number that a word stands for: its upper 24 bits, in [0, 1). */
+export const wordToUniform = (word: number): number => (word >>> 8) / 2 ** 24
+
+/** Upper word of the 64-bit product of two unsigned words, by 16-bit halves: every partial sum fits 32 bits. */
 function multiplyHigh(a: number, b: number): number {
-  const [a0, a1] = [a & 0xffff, a >>> 16]
-  const [b0, b1] = [b & 0xffff, b >>> 16]
-  const middle = a1 * b0 + Math.floor((a0 * b0) / 65536)
-  const cross = a0 * b1 + (middle & 0xffff)
-  return (a1 * b1 + Math.floor(middle / 65536) + Math.floor(cross / 65536)) >>> 0
+  // Plain names: taken apart as arrays, they would cost more than the products.
+  const a0 = a & 0xffff
+  const a1 = a >>> 16
+  const b0 = b & 0xffff
+  const b1 = b >>> 16
+  const middle = (Math.imul(a1, b0) + (Math.imul(a0, b0) >>> 16)) | 0
+  const cross = (Math.imul(a0, b1) + (middle & 0xffff)) | 0
+  return (Math.imul(a1, b1) + (middle >>> 16) + (cross >>> 16)) >>> 0
 }

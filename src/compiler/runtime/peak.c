@@ -1,6 +1,6 @@
 // What this machine can do at best, all threads at once: f32 fused multiply-adds per second (and dot products
 // of bf16 where there is an instruction for them) from registers alone, and
-// bytes copied per second between buffers beyond the private caches. Compiled by peak.ts with -DVECTOR_BYTES=16|32|64.
+// bytes copied per second between buffers of a given size. Compiled by peak.ts with -DVECTOR_BYTES=16|32|64.
 // Every slice lasts SLICE seconds and all threads start it together; the best slice counts, since other programs on the
 // machine can only slow one down.
 #include <pthread.h>
@@ -20,15 +20,13 @@ enum {
   // Two FMA units of latency 4 or 5 need 8 to 10 chains; with the two operands 14 registers, fitting the 16 of AVX2.
   CHAINS = 12,
   ROUNDS = 4096,
-  // Source and target of one thread, beyond any private cache we know of.
-  COPY_BYTES = 16 << 20,
   COPY_CHUNK = 1 << 20,
 };
 static const double SLICE = 0.03;
 
 typedef struct Team Team;
-// Work done in one slice of a thread, per second; `memory` is the thread's own.
-typedef double Slice(char *memory);
+// Work done in one slice of a thread, per second; `memory` of so many bytes is the thread's own.
+typedef double Slice(char *memory, size_t bytes);
 
 struct Team {
   int threads;
@@ -55,7 +53,8 @@ static void meet(Team *team, int n) {
   while (atomic_load(&team->arrived) < n * team->threads) sched_yield();
 }
 
-static double multiplyAdd(char *memory) {
+static double multiplyAdd(char *memory, size_t bytes) {
+  (void)bytes;
   Vector chain[CHAINS], scale, shift;
   // Through volatile, or the compiler would do the sums itself; near 1, since subnormals would be slow.
   volatile float one = 0.999f, small = 0.001f;
@@ -80,7 +79,8 @@ static double multiplyAdd(char *memory) {
 
 #ifdef __AVX512BF16__
 // One instruction multiplies 32 pairs of bf16 and adds them to 16 sums in f32.
-static double dotProducts(char *memory) {
+static double dotProducts(char *memory, size_t bytes) {
+  (void)bytes;
   __m512 chain[CHAINS];
   volatile float one = 0.999f;
   for (int i = 0; i < CHAINS; i++) chain[i] = _mm512_set1_ps((float)i);
@@ -103,16 +103,18 @@ static double dotProducts(char *memory) {
 }
 #endif
 
-static double copy(char *memory) {
-  double start = now(), seconds, bytes = 0;
-  size_t at = 0;
+// From the first half to the second, around and around.
+static double copy(char *memory, size_t bytes) {
+  double start = now(), seconds, copied = 0;
+  size_t half = bytes / 2;
+  static _Thread_local size_t at = 0;
   do {
-    memcpy(memory + COPY_BYTES + at, memory + at, COPY_CHUNK);
-    at = (at + COPY_CHUNK) % COPY_BYTES;
-    bytes += COPY_CHUNK;
+    memcpy(memory + half + at, memory + at, COPY_CHUNK);
+    at = (at + COPY_CHUNK) % half;
+    copied += COPY_CHUNK;
     seconds = now() - start;
   } while (seconds < SLICE);
-  return bytes / seconds;
+  return copied / seconds;
 }
 
 static void *work(void *argument) {
@@ -123,7 +125,7 @@ static void *work(void *argument) {
   else atomic_store(&team->failed, 1);
   for (int s = 0; s < SLICES; s++) {
     meet(team, s + 1);
-    worker->rate[s] = atomic_load(&team->failed) ? 0 : team->slice(memory);
+    worker->rate[s] = atomic_load(&team->failed) ? 0 : team->slice(memory, team->memory);
   }
   free(memory);
   return NULL;
@@ -171,4 +173,5 @@ int anneal_has_bf16(void) { return 0; }
 double anneal_peak_bf16(int threads) { return (void)threads, -1; }
 #endif
 
-double anneal_peak_copy(int threads) { return best(threads, copy, 2 * (size_t)COPY_BYTES); }
+// `megabytes` (2^20 bytes) are the source of one thread.
+double anneal_peak_copy(int threads, int megabytes) { return best(threads, copy, 2 * (size_t)megabytes << 20); }

@@ -18,17 +18,26 @@ export interface Peak {
   readonly threads: number
 }
 
-type Rate = { async(threads: number, done: (error: Error | null, rate: number) => void): void }
+type Rate = (done: (error: Error | null, rate: number) => void) => void
 
 /** From the root of the package, so that it is found both from src and from a build in dist. */
 const sourceFile = new URL('../../../src/compiler/runtime/peak.c', import.meta.url)
+
+export interface PeakOptions {
+  readonly threads: number
+  /**
+   * What each thread copies from, in MiB. The default is beyond any private cache; memory itself is slower and needs
+   * sizes beyond the shared cache, too.
+   */
+  readonly copyMegabytes?: number
+}
 
 /**
  * Measures this machine.
  *
  * @throws UserError when there is no C compiler or the system refuses the threads.
  */
-export async function measurePeak({ threads }: { readonly threads: number }): Promise<Peak> {
+export async function measurePeak({ threads, copyMegabytes = 16 }: PeakOptions): Promise<Peak> {
   if (!Number.isInteger(threads) || threads < 1 || threads > 4096) {
     throw badUsage({
       where: 'threads',
@@ -44,26 +53,27 @@ export async function measurePeak({ threads }: { readonly threads: number }): Pr
     flags: [`-DVECTOR_BYTES=${vectorBytes}`],
   })
   const library = loadShared(path)
+  const flops = library.func('double anneal_peak_flops(int threads)')
+  const bf16 = library.func('double anneal_peak_bf16(int threads)')
+  const copy = library.func('double anneal_peak_copy(int threads, int megabytes)')
   const hasBf16 = library.func('int anneal_has_bf16(void)')() === 1
   return {
-    flopsF32: await measure(library.func('double anneal_peak_flops(int threads)'), threads),
-    ...(hasBf16
-      ? { flopsBf16: await measure(library.func('double anneal_peak_bf16(int threads)'), threads) }
-      : {}),
-    copyBytesPerSecond: await measure(library.func('double anneal_peak_copy(int threads)'), threads),
+    flopsF32: await measure((done) => flops.async(threads, done), threads),
+    ...(hasBf16 ? { flopsBf16: await measure((done) => bf16.async(threads, done), threads) } : {}),
+    copyBytesPerSecond: await measure((done) => copy.async(threads, copyMegabytes, done), threads),
     threads,
   }
 }
 
 async function measure(rate: Rate, threads: number): Promise<number> {
   const measured = await new Promise<number>((resolve, reject) => {
-    rate.async(threads, (error, value) => (error ? reject(error) : resolve(value)))
+    rate((error, value) => (error ? reject(error) : resolve(value)))
   })
   if (measured > 0) return measured
   throw failure({
     where: 'measuring the peak',
     got: `no ${threads} threads, or no memory for them, from the system`,
-    expected: `${threads} threads with 32 MiB each`,
+    expected: `${threads} threads and the memory they copy`,
     fix: 'use fewer threads',
   })
 }
