@@ -15,9 +15,12 @@ import { resolveConfig } from '../src/models/language/config.ts'
 import type { LanguageConfig, LanguageOverrides } from '../src/models/language/config.ts'
 import { planLanguage, trainLanguage } from '../src/train/language.ts'
 import { compileStep } from '../src/train/programs.ts'
+import { run } from './launch.ts'
 
 const scratch = mkdtempSync(join(tmpdir(), 'anneal-memory-'))
 after(() => rmSync(scratch, { recursive: true, force: true }))
+
+const moduleOf = (path: string): string => new URL(`../src/${path}`, import.meta.url).href
 
 const text = join(scratch, 'text.txt')
 writeFileSync(text, 'Neither a borrower nor a lender be.\n'.repeat(100))
@@ -92,3 +95,27 @@ test('microbatches and recomputed activations need less memory', () => {
   assert.ok(arenas.get('two microbatches')! < arenas.get('plain')!)
   assert.ok(arenas.get('recomputed')! < arenas.get('plain')!)
 })
+
+const scripts: Readonly<Record<string, LanguageOverrides>> = {
+  'the default model': { steps: 30 },
+  'a wider one': { steps: 4, batch: 8, model: { width: 256, layers: 4 }, sample: { tokens: 10 } },
+}
+
+for (const [name, overrides] of Object.entries(scripts)) {
+  test(`the process holds what was printed before the run, within 5 %: ${name}`, (t) => {
+    // In a process of its own, because the peak of this one is that of all tests before.
+    const source = `
+      const { resolveConfig } = await import(${JSON.stringify(moduleOf('models/language/config.ts'))})
+      const { trainLanguage } = await import(${JSON.stringify(moduleOf('train/language.ts'))})
+      let planned = 0
+      const observer = { plan: (plan) => (planned = plan.processBytes) }
+      const config = resolveConfig(${JSON.stringify(overrides)})
+      await trainLanguage(config, { runsDir: ${JSON.stringify(join(scratch, 'runs'))}, observer })
+      console.log(JSON.stringify({ planned, held: process.resourceUsage().maxRSS * 1024 }))`
+    const { code, out, err } = run(process.execPath, ['--input-type=module', '-e', source])
+    assert.equal(code, 0, err)
+    const { planned, held } = JSON.parse(out) as { readonly planned: number; readonly held: number }
+    t.diagnostic(`${(planned / 2 ** 20).toFixed(1)} MiB expected, ${(held / 2 ** 20).toFixed(1)} MiB held`)
+    assert.ok(Math.abs(planned - held) < 0.05 * held, `${planned} bytes expected, ${held} held`)
+  })
+}

@@ -131,7 +131,8 @@ export function describePlan(plan: TrainPlan): string[] {
       `validation tokens, vocabulary ${data.vocabSize} (${data.tokenizer})`,
     ...skipped,
     ...(more > 0 ? [`  left out ${more} more`] : []),
-    `model    ${formatCount(plan.parameters)} parameters, ${formatBytes(plan.arenaBytes)} of memory for a training step`,
+    `model    ${formatCount(plan.parameters)} parameters, ${formatBytes(plan.arenaBytes)} of memory for a training step, ` +
+      `about ${formatBytes(plan.processBytes)} for the process`,
     `compute  ${plan.steps} steps, ${formatCount(plan.tokens)} tokens, ${formatFlops(plan.flops)} ` +
       `(${formatFlops(plan.flopsPerStep)} a step)`,
     `machine  ${plan.threads} ${plan.threads === 1 ? 'thread' : 'threads'}, measured peak ${formatFlopRate(plan.peakFlops)}; ` +

@@ -16,6 +16,8 @@ export interface TrainPlan {
   readonly flopsPerStep: number
   /** The one block of memory every buffer of the step lives in. */
   readonly arenaBytes: number
+  /** The most memory the process is expected to hold at once, Node and all: within 5 %. */
+  readonly processBytes: number
   readonly steps: number
   /** Measured f32 multiply-add peak of this machine with `threads` threads, FLOP/s. */
   readonly peakFlops: number

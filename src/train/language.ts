@@ -31,8 +31,8 @@ import {
 import { Evaluator } from './evaluate.ts'
 import type { TrainObserver, TrainPlan, TrainPoint, TrainResult } from './events.ts'
 import { StepProfiler, type ProfileSettings } from './profile.ts'
-import { compileStep, initialise, specsOf } from './programs.ts'
-import { Sampler } from './sample.ts'
+import { compileEvaluation, compileStep, initialise, specsOf } from './programs.ts'
+import { compileSampler, Sampler } from './sample.ts'
 
 export { sampleRun } from './sample.ts'
 
@@ -90,6 +90,7 @@ async function prepare(config: LanguageConfig, observer: TrainObserver, profile 
     flops: config.steps * program.flops,
     flopsPerStep: program.flops,
     arenaBytes: program.memory.arenaBytes,
+    processBytes: await expectedPeak(config, model),
     steps: config.steps,
     peakFlops: peak.flopsF32,
     threads,
@@ -106,6 +107,20 @@ async function prepare(config: LanguageConfig, observer: TrainObserver, profile 
     },
   }
   return { config, model, data, program, peak, plan }
+}
+
+/**
+ * The most memory this process will hold. Node, the data and the step's arena are there by now, all of it touched by the
+ * trial steps, so they are measured; what the evaluation and the sampler will add is the arena of each.
+ */
+async function expectedPeak(config: LanguageConfig, model: ModelConfig): Promise<number> {
+  const text = { target: 'text', threads: config.threads } as const
+  const [evaluation, sampler] = [
+    await compileEvaluation(config, model.vocab, text),
+    await compileSampler({ ...model, dropout: 0 }, text),
+  ]
+  const later = evaluation.memory.arenaBytes + sampler.memory.arenaBytes
+  return Math.max(process.resourceUsage().maxRSS * 1024, process.memoryUsage.rss() + later)
 }
 
 /** Seconds of one step, from a trial on the initial state, which is then set back. */
