@@ -14,6 +14,10 @@ const benches: Readonly<Record<string, Bench>> = {
     does: 'a training step beside PyTorch [--rounds 7] [--seconds 1] [--threads N] [--only default|classic] [--compile]',
     load: () => import('./step.ts'),
   },
+  attention: {
+    does: 'the attention kernels against the peak [--rounds 7] [--seconds 0.1] [--threads N]',
+    load: () => import('./attention.ts'),
+  },
   startup: {
     does: 'how long help and compiling the default recipe take, cold and cached [--json]',
     load: () => import('./startup.ts'),
