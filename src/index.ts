@@ -42,6 +42,7 @@ export {
 export {
   adamw,
   attention,
+  attentionWithLse,
   crossEntropy,
   gelu,
   layerNorm,

@@ -9,7 +9,7 @@ import { isBounded, layoutOf, valueStride, type AttentionPlan, type AttentionSpe
 import { emitMix, emitRanges, emitWeights } from './attention-tiles.ts'
 import { cTypes } from './prelude.ts'
 
-/** C text of `NAME_units(tid, first, end, q, k, v, [bias], [mask], o, lse, dO, [dLse], dq, dk, dv, scratch)`. */
+/** C text of `NAME_units(tid, first, end, q, k, v, o, lse, dO, [bias], [mask], [dLse], dq, dk, dv, scratch)`. */
 export function emitBackwardUnits(name: string, spec: AttentionSpec, plan: AttentionPlan): DriverText {
   const { dtype, queries, keys, heads, kvHeads, dim, scale, k, v } = spec
   const { width, keyRows, queryRows, keyBlock, paddedDim, paddedKeys } = plan
@@ -111,7 +111,7 @@ export const blockArrays = ({
 /** What any backward kernel reads. */
 export const backwardInputs = (spec: AttentionSpec): string => {
   const input = (x: string): string => `const ${cTypes[spec.dtype]} *${x}, `
-  return `${['q', 'k', 'v'].map(input).join('')}${extraParameters(spec)}${['o', 'lse', 'dO', ...(spec.dLse ? ['dLse'] : [])].map(input).join('')}`
+  return `${['q', 'k', 'v', 'o', 'lse', 'dO'].map(input).join('')}${extraParameters(spec)}${spec.dLse ? input('dLse') : ''}`
 }
 
 export const loadArguments = (spec: AttentionSpec): string => `q, o, lse, dO${spec.dLse ? ', dLse' : ''}`

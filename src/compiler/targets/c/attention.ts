@@ -4,8 +4,13 @@
  * "FlashAttention"). Work is numbered in units (attention-forward.ts, attention-backward.ts): `NAME_units` does any
  * range of them with scratch of its own, `NAME` the share of one thread of the team.
  */
-import { attentionBackwardFlops, attentionFlops } from '../../composites/attention.ts'
+import {
+  attentionBackwardFlops,
+  attentionBiasGradientFlops,
+  attentionFlops,
+} from '../../composites/attention.ts'
 import { backwardInputs, emitBackwardUnits } from './attention-backward.ts'
+import { biasUnits, emitBiasUnits, type BiasShape } from './attention-bias.ts'
 import { extraArguments, extraParameters } from './attention-extra.ts'
 import { emitForwardUnits } from './attention-forward.ts'
 import { planAttention, workBefore, type AttentionSpec } from './attention-plan.ts'
@@ -13,6 +18,7 @@ import { attentionSupport } from './attention-tiles.ts'
 import type { EmittedKernel } from './gemm.ts'
 import { cTypes, type VectorTarget } from './prelude.ts'
 
+export type { BiasShape } from './attention-bias.ts'
 export type { AttentionSpec, PairStrides, Strides } from './attention-plan.ts'
 
 /**
@@ -47,7 +53,7 @@ static void ${name}(const int tid, const ${T} *q, const ${T} *k, const ${T} *v, 
 }
 
 /**
- * C text of `static void NAME(const int tid, q, k, v, [bias], [mask], o, lse, dO, [dLse], dq, dk, dv, void *scratch)`: dO
+ * C text of `static void NAME(const int tid, q, k, v, o, lse, dO, [bias], [mask], [dLse], dq, dk, dv, void *scratch)`: dO
  * and the gradients are dense, [batch, queries, heads, dim] and [batch, keys, kvHeads, dim]; probabilities are
  * recomputed from `lse`.
  */
@@ -60,13 +66,41 @@ export function emitAttentionBackward(
   const plan = planAttention(spec, target)
   const { code, bytes } = emitBackwardUnits(name, spec, plan)
   const units = `${spec.batch * spec.kvHeads}L`
-  const inputs = `q, k, v, ${extraArguments(spec)}o, lse, dO, ${spec.dLse ? 'dLse, ' : ''}`
+  const inputs = `q, k, v, o, lse, dO, ${extraArguments(spec)}${spec.dLse ? 'dLse, ' : ''}`
   return {
     code: `
 /* Gradient of ${describe(spec)}: ${attentionBackwardFlops(spec)} operations. */
 ${code}
 static void ${name}(const int tid, ${backwardInputs(spec)}${T} *dq, ${T} *dk, ${T} *dv, void *scratch) {
   ${name}_units(tid, ${units} * tid / THREADS, ${units} * (tid + 1) / THREADS, ${inputs}dq, dk, dv, (char *)scratch + tid * ${bytes}L);
+}
+`,
+    support: attentionSupport(spec.dtype, target),
+    scratchBytes: target.threads * bytes,
+  }
+}
+
+/**
+ * C text of `static void NAME(const int tid, q, k, v, o, lse, dO, bias, [mask], [dLse], dBias, void *scratch)`: dBias is
+ * dense, of the shape of the bias.
+ */
+export function emitAttentionBias(
+  name: string,
+  spec: AttentionSpec,
+  shape: BiasShape,
+  target: VectorTarget,
+): EmittedKernel {
+  const T = cTypes[spec.dtype]
+  const plan = planAttention(spec, target)
+  const { code, bytes } = emitBiasUnits(name, spec, shape, plan)
+  const units = `${biasUnits(shape, plan)}L`
+  const inputs = `q, k, v, o, lse, dO, ${extraArguments(spec)}${spec.dLse ? 'dLse, ' : ''}`
+  return {
+    code: `
+/* Gradient for the bias of ${describe(spec)}: ${attentionBiasGradientFlops(spec)} operations. */
+${code}
+static void ${name}(const int tid, ${backwardInputs(spec)}${T} *dBias, void *scratch) {
+  ${name}_units(tid, ${units} * tid / THREADS, ${units} * (tid + 1) / THREADS, ${inputs}dBias, (char *)scratch + tid * ${bytes}L);
 }
 `,
     support: attentionSupport(spec.dtype, target),
