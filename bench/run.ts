@@ -46,6 +46,10 @@ const benches: Readonly<Record<string, Bench>> = {
     does: 'a training step in f32 and bf16, taking turns [--rounds 7] [--layers 6] [--width 384] [--batch 16] [--threads N]',
     load: () => import('./precision.ts'),
   },
+  attention: {
+    does: 'the attention kernels against the peak [--rounds 7] [--seconds 0.1] [--threads N]',
+    load: () => import('./attention.ts'),
+  },
   startup: {
     does: 'how long help and compiling the default recipe and GPT-2 124M take, cold and cached [--json]',
     load: () => import('./startup.ts'),

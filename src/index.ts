@@ -47,6 +47,7 @@ export {
 export {
   adamw,
   attention,
+  attentionWithLse,
   crossEntropy,
   gelu,
   layerNorm,

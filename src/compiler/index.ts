@@ -1,6 +1,6 @@
 /** The compiler as the layers above it see it. */
 export { adamw, type AdamWOptions } from './composites/adamw.ts'
-export { attention, type AttentionOptions } from './composites/attention.ts'
+export { attention, attentionWithLse, type AttentionOptions } from './composites/attention.ts'
 export { cachedAttention, writeCache, type CachePlaces } from './composites/cached-attention.ts'
 export { crossEntropy } from './composites/cross-entropy.ts'
 export { gelu } from './composites/gelu.ts'

@@ -29,10 +29,12 @@ import {
   type CheckpointFile,
 } from './checkpoint.ts'
 import { Evaluator } from './evaluate.ts'
+import { compileDecode } from '../models/decoder.ts'
+import { decodable } from '../models/language/decode.ts'
 import type { TrainObserver, TrainPlan, TrainPoint, TrainResult } from './events.ts'
 import { StepProfiler, type ProfileSettings } from './profile.ts'
 import { compileEvaluation, compileStep, initialise, specsOf } from './programs.ts'
-import { compileSampler, Sampler } from './sample.ts'
+import { Sampler } from './sample.ts'
 
 export { sampleRun } from './sample.ts'
 
@@ -117,7 +119,7 @@ async function expectedPeak(config: LanguageConfig, model: ModelConfig): Promise
   const text = { target: 'text', threads: config.threads } as const
   const [evaluation, sampler] = [
     await compileEvaluation(config, model.vocab, text),
-    await compileSampler({ ...model, dropout: 0 }, text),
+    await compileDecode(decodable({ ...model, dropout: 0 }), 1, text),
   ]
   const later = evaluation.memory.arenaBytes + sampler.memory.arenaBytes
   return Math.max(process.resourceUsage().maxRSS * 1024, process.memoryUsage.rss() + later)

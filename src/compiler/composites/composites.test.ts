@@ -18,7 +18,8 @@ import {
   type GradientCheck,
   type Outcome,
 } from '../testing.ts'
-import { attention, visiblePairs } from './attention.ts'
+import { grad } from '../trace/functions.ts'
+import { attention, attentionWithLse, visiblePairs } from './attention.ts'
 import { invoke, type Composite, type CompositeSample } from './composite.ts'
 import { crossEntropy } from './cross-entropy.ts'
 import { compositeByName, composites } from './index.ts'
@@ -93,10 +94,9 @@ for (const group of groups) {
   })
 }
 
-/** What has a gradient: tables, targets and saved values are constants; the log-sum-exp of attention is for its backward. */
+/** What has a gradient: tables, targets and saved values are constants. */
 const differentiated: Readonly<Record<string, GradientCheck>> = {
   rope: { wrt: [0] },
-  attention: { results: [0] },
 }
 
 for (const composite of composites) {
@@ -266,31 +266,45 @@ for (const [inputs, outputs] of [
   })
 }
 
+interface AttentionCall {
+  readonly causal: boolean
+  readonly window: number
+  readonly scale: number
+  readonly bias?: boolean
+  readonly mask?: boolean
+}
+
 /** Attention one query at a time, as the paper writes it. */
 function plainAttention(
-  [q, k, v]: readonly Float64Array[],
-  [batch, queries, heads, dim]: readonly number[],
-  [, keys, kvHeads]: readonly number[],
-  { causal, window, scale }: { causal: boolean; window: number; scale: number },
+  types: readonly ValueType[],
+  [q, k, v, ...rest]: readonly Float64Array[],
+  { causal, window, scale, ...given }: AttentionCall,
 ): number[] {
+  const [batch, queries, heads, dim] = types[0]!.shape as [number, number, number, number]
+  const [, keys, kvHeads] = types[1]!.shape as [number, number, number]
   const out: number[] = []
-  for (let b = 0; b < batch!; b++) {
-    for (let t = 0; t < queries!; t++) {
-      for (let h = 0; h < heads!; h++) {
-        const group = Math.floor(h / (heads! / kvHeads!))
-        const position = t + keys! - queries!
+  /** Element of a bias or mask that may be shared along any axis. */
+  const pair = (n: number, at: readonly number[]): number =>
+    rest[n]![
+      types[3 + n]!.shape.reduce((sum, extent, axis) => sum * extent + (extent === 1 ? 0 : at[axis]!), 0)
+    ]!
+  for (let b = 0; b < batch; b++) {
+    for (let t = 0; t < queries; t++) {
+      for (let h = 0; h < heads; h++) {
+        const group = Math.floor(h / (heads / kvHeads))
+        const position = t + keys - queries
         const at = (x: Float64Array, s: number, d: number): number =>
-          x[((b * keys! + s) * kvHeads! + group) * dim! + d]!
-        const weights = Array.from({ length: keys! }, (_, s) => {
-          if ((causal && s > position) || (window > 0 && s <= position - window)) return 0
+          x[((b * keys + s) * kvHeads + group) * dim + d]!
+        const weights = Array.from({ length: keys }, (_, s) => {
+          if (((causal || window > 0) && s > position) || (window > 0 && s <= position - window)) return 0
+          if (given.mask && pair(rest.length - 1, [b, h, t, s]) === 0) return 0
           let score = 0
-          for (let d = 0; d < dim!; d++)
-            score += q![((b * queries! + t) * heads! + h) * dim! + d]! * at(k!, s, d)
-          return Math.exp(score * scale)
+          for (let d = 0; d < dim; d++) score += q![((b * queries + t) * heads + h) * dim + d]! * at(k!, s, d)
+          return Math.exp(score * scale + (given.bias ? pair(0, [b, h, t, s]) : 0))
         })
         const total = weights.reduce((x, y) => x + y)
-        for (let d = 0; d < dim!; d++)
-          out.push(weights.reduce((sum, w, s) => sum + (w / total) * at(v!, s, d), 0))
+        for (let d = 0; d < dim; d++)
+          out.push(weights.reduce((sum, w, s) => sum + (w / (total || 1)) * at(v!, s, d), 0))
       }
     }
   }
@@ -303,21 +317,92 @@ test('attention equals the formula, one query at a time', async () => {
   const { results } = await runCases(cases, { target: 'reference' })
   composite.samples().forEach(({ inputs, options }, i) => {
     const { data, name } = cases[i]!
-    const want = plainAttention(
-      data,
-      inputs[0]!.shape,
-      inputs[1]!.shape,
-      options as { causal: boolean; window: number; scale: number },
+    close(
+      Array.from(results.get(name)![0]!),
+      plainAttention(inputs, data, options as unknown as AttentionCall),
     )
-    close(Array.from(results.get(name)![0]!), want)
   })
 })
+
+test('a query that the mask hides everything from gives 0 and passes no gradient', async () => {
+  const types = [f64(1, 2, 1, 4), f64(1, 3, 1, 4), f64(1, 3, 1, 4), valueType('bool', [2, 3])]
+  const data = types.map((type, i) => draw(type, i))
+  data[3] = Float64Array.of(0, 0, 0, 1, 0, 1)
+  const only: Case = {
+    name: 'hidden',
+    types,
+    data,
+    build: ([q, k, v, mask]) => {
+      const out = attention(q!, k!, v!, { causal: false, mask: mask! })
+      return [out, ...Object.values(grad(out.square().sum(), { q: q!, k: k!, v: v! }))]
+    },
+  }
+  const [reference, program] = await Promise.all([
+    runCases([only], { target: 'reference' }),
+    runCases([only], { threads: 2, name: 'hidden' }),
+  ])
+  for (const { results } of [reference, program]) {
+    const [out, dq, dk] = results.get('hidden')!
+    assert.deepEqual(Array.from(out!).slice(0, 4), [0, 0, 0, 0])
+    assert.deepEqual(Array.from(dq!).slice(0, 4), [0, 0, 0, 0])
+    assert.ok(Array.from(dq!).slice(4).every(Number.isFinite) && Math.abs(dq![4]!) > 0)
+    assert.deepEqual(Array.from(dk!).slice(4, 8), [0, 0, 0, 0])
+  }
+  reference.results.get('hidden')!.forEach((want, i) => {
+    assert.ok(worstError(program.results.get('hidden')![i]!, want) < 1e-12)
+  })
+})
+
+for (const dtype of ['f64', 'f32'] as const) {
+  test(`attention of several blocks with bias and mask, its log-sum-exp and all gradients, ${dtype}`, async () => {
+    const [q, kv] = [valueType(dtype, [2, 70, 4, 8]), valueType(dtype, [2, 150, 2, 8])]
+    const shapes = [
+      [4, 70, 150],
+      [2, 1, 1, 150],
+      [70, 1],
+    ]
+    const cases: Case[] = shapes.map((shape, i) => {
+      const types = [q, kv, kv, valueType(dtype, shape), valueType('bool', [2, 1, 70, 150])]
+      return {
+        name: `shape${i}`,
+        types,
+        data: types.map((type, n) => draw(type, 30 + n)),
+        build: ([q, k, v, bias, mask]) => {
+          const { out, lse } = attentionWithLse(q!, k!, v!, {
+            causal: i !== 1,
+            window: i === 2 ? 60 : 0,
+            bias: bias!,
+            mask: mask!,
+          })
+          const loss = out.square().sum().add(lse.sin().sum())
+          return [out, lse, ...Object.values(grad(loss, { q: q!, k: k!, v: v!, bias: bias! }))]
+        },
+      }
+    })
+    const reference = await runCases(cases, { target: 'reference' })
+    const limit = dtype === 'f64' ? 1e-12 : 3e-5
+    const bits: unknown[] = []
+    for (const threads of [1, 3]) {
+      const { results, program } = await runCases(cases, { threads, checking: true, name: 'biased' })
+      assert.equal(program.countedFlops(), program.flops)
+      for (const { name } of cases) {
+        reference.results.get(name)!.forEach((want, n) => {
+          const error = worstError(results.get(name)![n]!, want)
+          assert.ok(error < limit, `${name}, result ${n}: error ${error}`)
+        })
+      }
+      bits.push(cases.map(({ name }) => results.get(name)))
+    }
+    assert.deepEqual(bits[0], bits[1])
+  })
+}
 
 test('visible pairs are those of the mask', () => {
   assert.equal(visiblePairs(4, 4, true, 0), 10)
   assert.equal(visiblePairs(4, 4, false, 0), 16)
   assert.equal(visiblePairs(2, 5, true, 0), 9)
   assert.equal(visiblePairs(5, 5, true, 2), 9)
+  assert.equal(visiblePairs(5, 5, false, 2), 9)
 })
 
 const bad = (build: Case['build'], ...types: ValueType[]): Promise<unknown> =>

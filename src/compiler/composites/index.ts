@@ -1,6 +1,10 @@
 /** The composites, in reading order. A new one is one file and one line here. */
 import { adamwComposite } from './adamw.ts'
-import { attentionBackwardComposite, attentionComposite } from './attention.ts'
+import {
+  attentionBackwardComposite,
+  attentionBiasGradientComposite,
+  attentionComposite,
+} from './attention.ts'
 import { cachedAttentionComposite } from './cached-attention.ts'
 import type { Composite } from './composite.ts'
 import { crossEntropyComposite } from './cross-entropy.ts'
@@ -19,6 +23,7 @@ export const composites: readonly Composite[] = [
   ropeComposite,
   attentionComposite,
   attentionBackwardComposite,
+  attentionBiasGradientComposite,
   maxPoolComposite,
   averagePoolComposite,
   resizeNearestComposite,

@@ -1,10 +1,9 @@
 /**
- * What the attention kernels decide when a program is emitted: which keys a query sees, how many operations that is,
- * how rows and keys are cut into register tiles, and how large the scratch of a thread is. Nothing here depends on the
- * number of threads, so that results do not.
+ * What the attention kernels decide when a program is emitted: which keys a query sees, how queries and keys are cut
+ * into tiles and blocks, and how large the scratch of a thread is. Nothing here depends on the number of threads, so
+ * that results do not.
  */
-import { floatBytes, lanesOf, roundUp, type Float, type VectorTarget } from './prelude.ts'
-import { maxRows, maxVectors, type Tile } from './tile.ts'
+import { cTypes, floatBytes, lanesOf, roundUp, type Float, type VectorTarget } from './prelude.ts'
 
 /** Strides in elements; the last dimension is contiguous. */
 export interface Strides {
@@ -13,7 +12,15 @@ export interface Strides {
   readonly head: number
 }
 
-/** softmax(scale q kᵀ + mask) v for each batch and query head; query i stands at position i + keys - queries. */
+/** Strides in elements of an operand [batch, heads, queries, keys]; 0 where it is broadcast. */
+export interface PairStrides {
+  readonly batch: number
+  readonly head: number
+  readonly query: number
+  readonly key: number
+}
+
+/** softmax(scale q kᵀ + bias + mask) v for each batch and query head; query i stands at position i + keys - queries. */
 export interface AttentionSpec {
   readonly dtype: Float
   readonly batch: number
@@ -31,75 +38,95 @@ export interface AttentionSpec {
   readonly q: Strides
   readonly k: Strides
   readonly v: Strides
+  /** Added to the scaled scores. */
+  readonly bias?: PairStrides
+  /** Bytes: which pairs are visible, besides the rules above. */
+  readonly mask?: PairStrides
+  /** Backward: the log-sum-exp has a gradient, too. */
+  readonly dLse?: boolean
 }
 
-/** Keys [first, end) that query i sees. */
+/** Keys [first, end) that query i sees, as far as the rules tell. */
 export function visibleKeys(spec: AttentionSpec, i: number): readonly [number, number] {
-  const { queries, keys, causal, window } = spec
+  const { queries, keys, window } = spec
   const at = i + keys - queries
-  const end = causal || window > 0 ? Math.max(0, at + 1) : keys
+  const end = isBounded(spec) ? Math.max(0, at + 1) : keys
   return [window > 0 ? Math.min(end, Math.max(0, at - window + 1)) : 0, end]
 }
 
+/** Whether the keys that a query sees end at its own position. */
+export const isBounded = ({ causal, window }: AttentionSpec): boolean => causal || window > 0
+
 export interface AttentionPlan {
-  /** Tile of scores (queries x keys) and its half for the last keys. */
-  readonly score: Tile
-  readonly halfScore: Tile
-  /** Tile of everything that is as wide as a head. */
-  readonly wide: Tile
-  /** Keys of a panel of transposed keys. */
-  readonly panel: number
+  readonly lanes: number
+  /** Vectors of queries in a block, one query a lane: scores lie as [key, query]. */
+  readonly vectors: number
+  /** Queries of a block: all its lanes. */
+  readonly width: number
+  /** Keys of a tile of scores, and rows of every tile that is as wide as a head. */
+  readonly keyRows: number
+  /** Rows of a tile of queries; they lie in one vector of scores. */
+  readonly queryRows: number
+  /** Keys whose scores are held at a time: they and what they meet stay in the first-level cache. */
+  readonly keyBlock: number
   /** Head size and number of keys with padding, in elements. */
   readonly paddedDim: number
   readonly paddedKeys: number
-  /** Queries handled at a time: their scores against 256 keys fit the first-level cache. */
-  readonly blockRows: number
+  /** Blocks of queries of a head. */
+  readonly blocks: number
 }
 
 export function planAttention(spec: AttentionSpec, target: VectorTarget): AttentionPlan {
-  const { dtype, dim, keys } = spec
-  const lanes = lanesOf(dtype, target)
-  const rowsFor = (vectors: number): number =>
-    2 ** Math.floor(Math.log2(Math.min(8, maxRows(vectors, target))))
-  const tile = (vectors: number): Tile => ({ dtype, vectors, rows: rowsFor(vectors), prefetch: false })
-  // Panels are narrow, because half a panel is computed in vain at the diagonal; and whole tiles of keys.
-  const scoreVectors = Math.max(2, 8 / lanes)
-  const dimVectors = Math.ceil(dim / lanes)
-  const wideVectors = Math.ceil(dimVectors / Math.ceil(dimVectors / maxVectors))
-  const panel = scoreVectors * lanes
+  const lanes = lanesOf(spec.dtype, target)
+  const vectors = spec.queries <= lanes ? 1 : 2
+  const keyRows = target.registers === 32 ? 8 : 4
+  const width = vectors * lanes
   return {
-    score: tile(scoreVectors),
-    halfScore: { ...tile(scoreVectors), vectors: scoreVectors / 2 },
-    wide: tile(wideVectors),
-    panel,
-    paddedDim: roundUp(dim, wideVectors * lanes),
-    paddedKeys: roundUp(keys, panel),
-    blockRows: 32,
+    lanes,
+    vectors,
+    width,
+    keyRows,
+    queryRows: Math.min(keyRows, lanes),
+    keyBlock: 128,
+    paddedDim: roundUp(spec.dim, lanes),
+    paddedKeys: roundUp(spec.keys, keyRows),
+    blocks: Math.ceil(spec.queries / width),
   }
 }
 
-/** Columns that the scores of any block of queries need, counted from the panel of its first visible key. */
-export function scoreColumns(spec: AttentionSpec, plan: AttentionPlan): number {
-  const { blockRows: rows } = plan
-  let most = plan.panel
-  for (let i = 0; i < spec.queries; i += rows) {
-    const [first] = visibleKeys(spec, i)
-    const [, end] = visibleKeys(spec, Math.min(i + rows, spec.queries) - 1)
-    most = Math.max(most, roundUp(end, plan.panel) - Math.floor(first / plan.panel) * plan.panel)
+/**
+ * From one key to the next where a forward tile of scores reads them, and from one value to the next in a backward one:
+ * where they are, or, when the last tile would run over their end, in a padded copy.
+ */
+export const keyStride = (spec: AttentionSpec, plan: AttentionPlan): number =>
+  spec.keys === plan.paddedKeys ? spec.k.time : plan.paddedDim
+export const valueStride = (spec: AttentionSpec, plan: AttentionPlan): number =>
+  spec.keys === plan.paddedKeys ? spec.v.time : plan.paddedDim
+
+/** Work before each block of queries of a head, in pairs that are computed: threads get equal shares of it. */
+export function workBefore(spec: AttentionSpec, plan: AttentionPlan): number[] {
+  const before = [0]
+  for (let start = 0; start < spec.queries; start += plan.width) {
+    const last = Math.min(start + plan.width, spec.queries) - 1
+    const keys = visibleKeys(spec, last)[1] - visibleKeys(spec, start)[0]
+    before.push(before.at(-1)! + plan.width * (1 + keys))
   }
-  return most
+  return before
 }
 
-/** Scratch of one thread, in elements: the order is that of the pointers in the kernels. */
-export function forwardScratch(spec: AttentionSpec, plan: AttentionPlan): number {
-  const { paddedKeys, paddedDim, blockRows: rows } = plan
-  return paddedKeys * (spec.dim + paddedDim) + rows * (2 * paddedDim + scoreColumns(spec, plan))
+/** Consecutive arrays in the scratch of one thread, each with its number of elements. */
+export interface Layout {
+  readonly bytes: number
+  /** C text that declares a pointer for each. */
+  readonly pointers: string
 }
 
-export function backwardScratch(spec: AttentionSpec, plan: AttentionPlan): number {
-  const { paddedKeys, paddedDim, blockRows: rows } = plan
-  return paddedKeys * (2 * spec.dim + 3 * paddedDim) + rows * (3 * paddedDim + 2 * scoreColumns(spec, plan))
+export function layoutOf(dtype: Float, arrays: Readonly<Record<string, number>>): Layout {
+  let at = 0
+  const declared = Object.entries(arrays).map(([name, elements]) => {
+    const text = `*${name} = space + ${at}`
+    at += roundUp(elements, 64 / floatBytes[dtype])
+    return text
+  })
+  return { bytes: at * floatBytes[dtype], pointers: `${cTypes[dtype]} ${declared.join(', ')};` }
 }
-
-export const scratchBytes = (elements: number, dtype: Float): number =>
-  roundUp(elements * floatBytes[dtype], 64)

@@ -10,7 +10,15 @@ import { sizeOf, stridesOf } from '../../graph/types.ts'
 import { callOp, compositeName, optionsOf } from '../../ops/call.ts'
 import { convGeometry, convRoles, rolesOf } from '../../ops/convolution.ts'
 import { dotAxes, freeAxes } from '../../ops/dot.ts'
-import { emitAttention, emitAttentionBackward, type AttentionSpec } from './attention.ts'
+import {
+  emitAttention,
+  emitAttentionBackward,
+  emitAttentionBias,
+  type BiasShape,
+  type AttentionSpec,
+  type PairStrides,
+  type Strides,
+} from './attention.ts'
 import { emitCachedAttention, type CachedAttentionSpec } from './cached-attention.ts'
 import { emitConv, type ConvSpec } from './conv.ts'
 import { emitDot, type DotSpec, type EmittedKernel } from './gemm.ts'
@@ -22,7 +30,7 @@ import { collapse, denseView, isDense, type View } from './view.ts'
 
 /** Composites with a kernel of their own on this target. */
 export const claimed = (composite: string): boolean =>
-  composite === 'attention' || composite === 'attentionBackward' || composite === 'cachedAttention'
+  ['attention', 'attentionBackward', 'attentionBiasGradient', 'cachedAttention'].includes(composite)
 
 export interface Chosen {
   readonly name: string
@@ -256,23 +264,44 @@ export class KernelLibrary {
   }
 
   #attention(node: Node, views: readonly View[]): Chosen {
-    const options = optionsOf(node) as { causal: boolean; window: number; scale: number }
-    const backward = compositeName(node) === 'attentionBackward'
+    const { causal, window, scale, bias, mask, dLse } = optionsOf(node) as {
+      causal: boolean
+      window: number
+      scale: number
+      bias?: true
+      mask?: true
+      dLse?: true
+    }
+    const composite = compositeName(node)
+    const backward = composite !== 'attention'
     const [q, k] = node.inputs as [Node, Node, Node]
     const [batch, queries, heads, dim] = q.shape as [number, number, number, number]
     const [, keys, kvHeads] = k.shape as [number, number, number]
+    const firstExtra = backward ? 6 : 3
+    const lastExtra = firstExtra + Number(bias ?? false) + Number(mask ?? false)
     const copies = new Map<number, View>()
-    const strides = views.map((view, i) => {
+    const used = views.map((view, i) => {
       const dense = denseView(view.shape)
       const exact = view.strides.every(
         (stride, axis) => stride === dense.strides[axis] || view.shape[axis] === 1,
       )
-      // q, k and v may be any view with contiguous heads; everything else is read densely.
-      const usable = i < 3 ? view.strides[3] === 1 || dim === 1 : exact
+      // q, k and v may be any view with contiguous heads, bias and mask any view; everything else is read densely.
+      const paired = i >= firstExtra && i < lastExtra
+      const usable = i < 3 ? view.strides[3] === 1 || dim === 1 : paired || exact
       if (!usable) copies.set(i, view)
-      const use = usable ? view : dense
-      return { batch: use.strides[0]!, time: use.strides[1]!, head: use.strides[2]! }
+      return usable ? view : dense
     })
+    const strides = ({ strides: [batch, time, head] }: View): Strides => ({
+      batch: batch!,
+      time: time!,
+      head: head!,
+    })
+    const pairStrides = (view: View): PairStrides => {
+      const [batch, head, query, key] = view.strides.map((stride, axis) =>
+        view.shape[axis] === 1 ? 0 : stride,
+      )
+      return { batch: batch!, head: head!, query: query!, key: key! }
+    }
     const spec: AttentionSpec = {
       dtype: q.dtype as 'f32' | 'f64',
       batch,
@@ -281,10 +310,21 @@ export class KernelLibrary {
       heads,
       kvHeads,
       dim,
-      ...options,
-      q: strides[0]!,
-      k: strides[1]!,
-      v: strides[2]!,
+      causal,
+      window,
+      scale,
+      q: strides(used[0]!),
+      k: strides(used[1]!),
+      v: strides(used[2]!),
+      ...(bias ? { bias: pairStrides(used[firstExtra]!) } : {}),
+      ...(mask ? { mask: pairStrides(used[lastExtra - 1]!) } : {}),
+      ...(dLse ? { dLse } : {}),
+    }
+    if (composite === 'attentionBiasGradient') {
+      const shape = node.inputs[firstExtra]!.shape as BiasShape
+      const key = { ...spec, biasShape: shape }
+      const emitBias = (name: string): EmittedKernel => emitAttentionBias(name, spec, shape, this.#target)
+      return this.#emit('attention_bias', key, emitBias, copies, views.map(() => never))
     }
     const emit = backward ? emitAttentionBackward : emitAttention
     return this.#emit(
