@@ -324,7 +324,13 @@ export class KernelLibrary {
       const shape = node.inputs[firstExtra]!.shape as BiasShape
       const key = { ...spec, biasShape: shape }
       const emitBias = (name: string): EmittedKernel => emitAttentionBias(name, spec, shape, this.#target)
-      return this.#emit('attention_bias', key, emitBias, copies, views.map(() => never))
+      return this.#emit(
+        'attention_bias',
+        key,
+        emitBias,
+        copies,
+        views.map(() => never),
+      )
     }
     const emit = backward ? emitAttentionBackward : emitAttention
     return this.#emit(
