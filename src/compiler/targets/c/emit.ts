@@ -206,12 +206,25 @@ static void *worker(void *argument) {
   }
 }
 
+/* Memory that begins where a huge page may, if it is larger than one: the offset of two buffers in the cache is then the
+ * planned one. Fresh pages are zero and cost nothing until they are touched. */
+static char *fresh_pages(const size_t bytes) {
+  const size_t huge = 2 << 20, slack = bytes < huge ? 0 : huge;
+  char *const from = mmap(0, bytes + slack, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  if (from == MAP_FAILED) return 0;
+  if (slack == 0) return from;
+  char *const at = (char *)(((uintptr_t)from + huge - 1) / huge * huge);
+  if (at > from) munmap(from, at - from);
+  char *const end = at + (bytes + 65535) / 65536 * 65536;
+  if (from + bytes + slack > end) munmap(end, from + bytes + slack - end);
+  return at;
+}
+
 /* Allocates the arena and starts the team. Returns the arena, or 0 when there is not enough memory. */
 void *anneal_open(void) {
   if (program.arena) return program.arena;
-  /* Fresh pages are zero and cost nothing until they are touched. */
-  char *const arena = mmap(0, ARENA_SIZE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-  if (arena == MAP_FAILED) return 0;
+  char *const arena = fresh_pages(ARENA_SIZE);
+  if (!arena) return 0;
 #ifdef MADV_HUGEPAGE
   madvise(arena, ARENA_SIZE, MADV_HUGEPAGE);
 #endif

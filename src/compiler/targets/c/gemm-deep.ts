@@ -4,7 +4,7 @@
  * in its cache: memory is read once, and nobody waits. The contracted axis is never split between threads.
  */
 import { accumulator, type DotSpec, type GemmPlan } from './gemm-plan.ts'
-import { isPlain, longBlocks } from './gemm-rows.ts'
+import { fewRows, isPlain, longBlocks } from './gemm-rows.ts'
 import {
   cTypes,
   floatBytes,
@@ -19,12 +19,14 @@ import {
 const smallPanels = 512 * 1024
 const largePanels = 4 << 20
 
-/** Whether a product is large enough to be packed by each thread for itself. */
-export const goesDeep = (spec: DotSpec): boolean =>
-  isPlain(spec) &&
-  (spec.a.colStride === 1 || spec.a.rowStride === 1) &&
-  spec.m >= 96 &&
-  spec.k * spec.n >= 128 * 1024
+/** Whether a product is large enough to be packed by each thread for itself, and b is not better read where it lies. */
+export function goesDeep(spec: DotSpec): boolean {
+  const { a, b, m, n, k } = spec
+  const readable = b.colStride === 1 && m <= fewRows && k * n <= 512 * 1024
+  return (
+    isPlain(spec) && (a.colStride === 1 || a.rowStride === 1) && m >= 96 && k * n >= 128 * 1024 && !readable
+  )
+}
 
 /** The plan of the team's driver with a split into rectangles and private blocks. */
 export function planDeep(plan: GemmPlan, spec: DotSpec, target: VectorTarget): GemmPlan {
@@ -112,7 +114,7 @@ static void gemm_deep_${acc}(const int tid, const gemm_plan *g, const ${T} *a, c
                             packedA + (t - tile) * depth * g->rows);
           left = packedA, aRow = 1, aColumn = g->rows, aTile = depth * g->rows;
         }
-        gemm_tiles_${acc}(g, first, last, panel, next, depth, left, aRow, aColumn, aTile, packedB, depth * whole, out, p > 0);
+        gemm_tiles_${acc}(g, first, last, panel, next, depth, left, aRow, aColumn, aTile, packedB, 0, depth * whole, out, p > 0);
         COUNT(2 * depth * (last - first) * (least(g->n, next * whole) - panel * whole));
       }
     }

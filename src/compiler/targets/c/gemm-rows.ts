@@ -33,9 +33,15 @@ export function goesByRows(spec: DotSpec, target: VectorTarget): boolean {
   return isPlain(spec) && a.colStride === 1 && m >= 48 * target.threads && cheap
 }
 
-/** Whether b is one panel of whole vectors already. */
-export const isPanel = ({ b, n }: DotSpec, plan: GemmPlan, lanes: number): boolean =>
-  plan.panels === 1 && n % lanes === 0 && b.colStride === 1 && b.rowStride === n
+/**
+ * Whether b is read where it lies: it is one panel of whole vectors already, or so few rows of a pass by that a copy is
+ * not worth its cost.
+ */
+export const readsWhereItLies = ({ b, m, n }: DotSpec, plan: GemmPlan, lanes: number): boolean =>
+  n % lanes === 0 && b.colStride === 1 && (m <= fewRows || (plan.panels === 1 && b.rowStride === n))
+
+/** Rows of a that make a copy of b worth it. */
+export const fewRows = 256
 
 /** Blocks that the register tiles like: long in depth, and as many rows of a as the second-level cache holds. */
 export function longBlocks(
@@ -48,9 +54,10 @@ export function longBlocks(
 }
 
 /** The plan of the team's driver with blocks for whole rows. */
-export function planRows(plan: GemmPlan, spec: DotSpec): GemmPlan {
+export function planRows(plan: GemmPlan, spec: DotSpec, inPlace: boolean): GemmPlan {
   const blocks = longBlocks(spec, plan.rows, floatBytes[accumulator(spec)])
-  return { ...plan, ...blocks, firstPacked: 0, panelsAtOnce: plan.panels, packA: false, copies: 1 }
+  const firstPacked = inPlace ? plan.panels : 0
+  return { ...plan, ...blocks, firstPacked, panelsAtOnce: plan.panels, packA: false, copies: 1 }
 }
 
 /** Bytes of the copy of b. */
@@ -71,28 +78,30 @@ export function emitTilesDriver(acc: Float, edge: number, target: VectorTarget):
   return {
     name: `gemm_tiles_${acc}`,
     code: `
-/* The left operand of a tile starts aTile elements behind the one before, the packed panel of the right one bPanel. */
+/* The left operand of a tile starts aTile elements behind the one before, the panel of the right one bPanel; its rows lie
+ * bRow apart, or side by side (0). */
 static void gemm_tiles_${acc}(const gemm_plan *g, const long first, const long last, const long panelFirst, const long panelEnd,
                       const long depth, const ${T} *a, const long aRow, const long aColumn, const long aTile, const ${T} *b,
-                      const long bPanel, ${T} *out, const int accumulate) {
+                      const long bRow, const long bPanel, ${T} *out, const int accumulate) {
   const long whole = g->vectors * ${lanes};
   ${T} edge[${edge}] __attribute__((aligned(64)));
   for (long panel = panelFirst; panel < panelEnd; panel++, b += bPanel) {
     const int lastPanel = panel == g->panels - 1;
     const long width = (lastPanel ? g->tailVectors : g->vectors) * ${lanes}, columns = least(width, g->n - panel * whole);
+    const long line = bRow ? bRow : width;
     const ${T} *left = a;
     for (long i = first; i < last; i += g->rows, left += aTile) {
       const long rows = least(g->rows, last - i);
       tile_${acc} *compute = (tile_${acc} *)g->tiles[2 * lastPanel + (rows < g->rows)];
       ${T} *target = out + i * g->n + panel * whole;
       if (columns == width) {
-        compute(depth, left, aRow, aColumn, b, width, target, g->n, accumulate);
+        compute(depth, left, aRow, aColumn, b, line, target, g->n, accumulate);
         continue;
       }
       if (accumulate)
         for (long r = 0; r < rows; r++)
           for (long j = 0; j < columns; j++) edge[r * width + j] = target[r * g->n + j];
-      compute(depth, left, aRow, aColumn, b, width, edge, width, accumulate);
+      compute(depth, left, aRow, aColumn, b, line, edge, width, accumulate);
       for (long r = 0; r < rows; r++)
         for (long j = 0; j < columns; j++) target[r * g->n + j] = edge[r * width + j];
     }
@@ -114,13 +123,16 @@ static void gemm_rows_${acc}(const int tid, const gemm_plan *g, const long begin
     const long last = least(first + rowsAtOnce, end);
     COUNT(2 * g->k * g->n * (last - first));
     for (long p = 0; p < g->k; p += g->depthAtOnce) {
-      /* The last panel may be narrower: its rows lie closer. */
-      const long depth = least(g->depthAtOnce, g->k - p), tail = g->tailVectors * whole / g->vectors;
+      const long depth = least(g->depthAtOnce, g->k - p), aTile = g->rows * g->aRow, tail = g->panels - 1;
       const ${T} *left = a + first * g->aRow + p;
-      gemm_tiles_${acc}(g, first, last, 0, g->panels - 1, depth, left, g->aRow, 1, g->rows * g->aRow, b + p * whole,
-                     g->k * whole, out, p > 0);
-      gemm_tiles_${acc}(g, first, last, g->panels - 1, g->panels, depth, left, g->aRow, 1, g->rows * g->aRow,
-                     b + (g->panels - 1) * g->k * whole + p * tail, 0, out, p > 0);
+      if (g->firstPacked) { /* nothing is packed */
+        gemm_tiles_${acc}(g, first, last, 0, g->panels, depth, left, g->aRow, 1, aTile, b + p * g->bRow, g->bRow, whole, out, p > 0);
+        continue;
+      }
+      /* The last panel may be narrower: its rows lie closer. */
+      gemm_tiles_${acc}(g, first, last, 0, tail, depth, left, g->aRow, 1, aTile, b + p * whole, 0, g->k * whole, out, p > 0);
+      gemm_tiles_${acc}(g, first, last, tail, g->panels, depth, left, g->aRow, 1, aTile,
+                     b + tail * g->k * whole + p * g->tailVectors * (whole / g->vectors), 0, 0, out, p > 0);
     }
   }
 }

@@ -7,7 +7,14 @@ import { accumulator, batchesOf, planGemm, type DotSpec, type Element, type Gemm
 import { emitPairDot, pairKind } from './gemm-bf16.ts'
 import type { Nature } from './span.ts'
 import { emitDeepDriver, goesDeep, planDeep } from './gemm-deep.ts'
-import { emitRowsDriver, emitTilesDriver, goesByRows, isPanel, packedBytes, planRows } from './gemm-rows.ts'
+import {
+  emitRowsDriver,
+  emitTilesDriver,
+  goesByRows,
+  readsWhereItLies,
+  packedBytes,
+  planRows,
+} from './gemm-rows.ts'
 import { emitSkinny, skinnyKind } from './gemm-skinny.ts'
 import { cTypes, lanesOf, type Float, type Support, type VectorTarget } from './prelude.ts'
 import { emitTile, emitTranspose, maxRows, maxVectors, tileName, tileType, type Tile } from './tile.ts'
@@ -75,11 +82,12 @@ static void ${name}(const int tid, const ${cTypes[spec.a.dtype]} *a, const ${cTy
 function emitRowProduct(name: string, spec: DotSpec, target: VectorTarget): EmittedKernel {
   const acc = accumulator(spec)
   const types: Types = { a: acc, b: acc, out: acc }
-  const plan = planRows(planGemm(spec, target), spec)
+  const base = planGemm(spec, target)
+  const inPlace = readsWhereItLies(spec, base, lanesOf(acc, target))
+  const plan = planRows(base, spec, inPlace)
   const tiles = tilesOf(plan, spec)
   const T = cTypes[acc]
   const { m, n, k } = spec
-  const panel = isPanel(spec, plan, lanesOf(acc, target))
   const bytes = packedBytes(plan, spec, target)
   const pack = `
 /* The [${k}, ${n}] operand of ${name} in panels. */
@@ -91,7 +99,7 @@ static void ${name}_pack(const int tid, const void *b, void *packed) {
     code: `
 /* [${m}, ${k}] [${k}, ${n}]: ${dotFlops(spec)} operations. */
 static const gemm_plan ${name}_plan = ${initializer(spec, plan, tiles)};
-${panel ? '' : pack}static void ${name}(const int tid, const int64_t begin, const int64_t end, const ${T} *a, const ${T} *b, ${T} *out, void *scratch) {
+${inPlace ? '' : pack}static void ${name}(const int tid, const int64_t begin, const int64_t end, const ${T} *a, const ${T} *b, ${T} *out, void *scratch) {
   (void)scratch;
   gemm_rows_${acc}(tid, &${name}_plan, begin, end, a, b, out);
 }
@@ -99,7 +107,7 @@ ${panel ? '' : pack}static void ${name}(const int tid, const int64_t begin, cons
     support: [...blockSupport(tiles, acc, target), emitDriver(types, target), emitRowsDriver(acc, target)],
     scratchBytes: 0,
     nature: { kind: 'rows', rows: m, unit: plan.rows },
-    ...(panel ? {} : { packed: { operand: 1, name: `${name}_pack`, bytes } }),
+    ...(inPlace ? {} : { packed: { operand: 1, name: `${name}_pack`, bytes } }),
   }
 }
 
