@@ -1,7 +1,8 @@
 /**
- * Matrix products in C. One driver per combination of element types follows a constant plan (gemm-plan.ts) around the
+ * Matrix products in C: the choice of a driver, and the team's driver for what no other takes (gemm-bf16, gemm-skinny,
+ * gemm-rows, gemm-deep). A driver per combination of element types follows a constant plan (gemm-plan.ts) around the
  * register tiles (tile.ts); a product of the program is a few constants and a call, so that forty of them compile as
- * fast as one. Layout of scratch: copied panels of b, shared by the team, then a copied block of a for each thread.
+ * fast as one. Layout of the team's scratch: copied panels of b, shared, then a copied block of a for each thread.
  */
 import { accumulator, batchesOf, planGemm, type DotSpec, type Element, type GemmPlan } from './gemm-plan.ts'
 import { emitPairDot, pairKind } from './gemm-bf16.ts'
@@ -37,7 +38,8 @@ export const dotFlops = (spec: DotSpec): number => 2 * batchesOf(spec) * spec.m 
 
 /**
  * C text of `static void NAME(const int tid, const A *a, const B *b, OUT *out, void *scratch)`, to be called by every
- * thread of the team. Kernels that share scratch must be separated by a barrier.
+ * thread of the team; where `nature` says rows, with `begin, end` after `tid`. Kernels that share scratch must be
+ * separated by a barrier.
  */
 export function emitDot(name: string, spec: DotSpec, target: VectorTarget): EmittedKernel {
   const pairs = pairKind(spec, target)

@@ -2,7 +2,8 @@
  * The kernels of one program: C functions by text, so that equal kernels are emitted once, and the choice of a
  * hand-shaped kernel (matrix product, attention) for a node, with the operands it needs copied first.
  *
- * Calling convention: `static void NAME(const int tid, void *p0, …)`, run by every thread of the team.
+ * Calling convention: `static void NAME(const int tid, void *p0, …)`, run by every thread of the team; kernels that are
+ * shared out by rows (span.ts) take `begin, end` after `tid`.
  */
 import { InternalError } from '../../../errors.ts'
 import { describe, type Node } from '../../graph/node.ts'
