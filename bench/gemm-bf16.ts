@@ -7,6 +7,7 @@ import { parseArgs } from 'node:util'
 import { machine } from '../src/compiler/runtime/machine.ts'
 import { compileShared, loadShared } from '../src/compiler/runtime/toolchain.ts'
 import { dotFlops, emitDot, type DotSpec } from '../src/compiler/targets/c/gemm.ts'
+import { asTeam, scratchOf } from '../src/compiler/targets/c/harness.ts'
 import { prelude, uniqueSupport, type VectorTarget } from '../src/compiler/targets/c/prelude.ts'
 import { dotPairs } from '../src/compiler/targets/c/tile-bf16.ts'
 
@@ -142,13 +143,15 @@ export async function main(args: readonly string[]): Promise<void> {
   )
   const kernels = cases.map(({ shape, layout, kind }, i) => {
     const spec = specOf(kind === 'f32' ? 'f32' : 'bf16', shape, layout)
-    return { spec, name: `dot${i}`, ...emitDot(`dot${i}`, spec, targetOf[kind]) }
+    return { spec, name: `dot${i}`, kernel: emitDot(`dot${i}`, spec, targetOf[kind]) }
   })
   const source = [
     '#define _GNU_SOURCE',
     prelude(base),
     dotPairs.code,
-    uniqueSupport(kernels.flatMap(({ support }) => support.filter(({ name }) => name !== dotPairs.name))),
+    uniqueSupport(
+      kernels.flatMap(({ kernel }) => kernel.support.filter(({ name }) => name !== dotPairs.name)),
+    ),
     timing,
     peakLoop('f32', 'vf32', 'vf32', 'sum[i] * x + y'),
     peakLoop('bf16', 'vf32', 'vu32', 'dot_pairs_bf16(sum[i], x, y)'),
@@ -157,11 +160,11 @@ export async function main(args: readonly string[]): Promise<void> {
       (name) =>
         `double run_peak_${name}(void) { return measure(peak_${name}, 0, THREADS * ${multiplyAdds}.0 * ${name === 'f32' ? 2 : 4} * LANES_f32, 64, 64, 64 * THREADS, 64); }`,
     ),
-    ...kernels.map(({ code, name, spec, scratchBytes }) => {
+    ...kernels.map(({ kernel, name, spec }) => {
       const bytes = spec.a.dtype === 'bf16' ? 2 : 4
-      return `${code}
+      return `${kernel.code}${asTeam(name, kernel)}
 double run_${name}(void) {
-  return measure((dot_kernel *)${name}, ${bytes === 2 ? 1 : 0}, ${dotFlops(spec)}.0, ${spec.m * spec.k * bytes}, ${spec.k * spec.n * bytes}, ${spec.m * spec.n * 4}, ${scratchBytes + 64});
+  return measure(${name}_team, ${bytes === 2 ? 1 : 0}, ${dotFlops(spec)}.0, ${spec.m * spec.k * bytes}, ${spec.k * spec.n * bytes}, ${spec.m * spec.n * 4}, ${scratchOf(kernel) + 64});
 }`
     }),
   ].join('\n')

@@ -48,15 +48,31 @@ export {
   adamw,
   attention,
   attentionWithLse,
+  averagePool,
+  cachedAttention,
+  conv,
   crossEntropy,
   gelu,
   layerNorm,
+  maxPool,
   muon,
+  resizeNearest,
   rmsNorm,
   rope,
   silu,
+  writeCache,
 } from './compiler/index.ts'
-export type { AdamWOptions, AttentionOptions, MuonOptions, RandomKey, Tensors } from './compiler/index.ts'
+export type {
+  AdamWOptions,
+  AttentionOptions,
+  CachePlaces,
+  ConvOptions,
+  MuonOptions,
+  Padding,
+  PoolOptions,
+  RandomKey,
+  Tensors,
+} from './compiler/index.ts'
 
 // The compiler: types and trees of values.
 export { bytesOf, leaves, mapTree, sizeOf, valueType } from './compiler/index.ts'

@@ -22,7 +22,7 @@ const largePanels = 4 << 20
 /** Whether a product is large enough to be packed by each thread for itself, and b is not better read where it lies. */
 export function goesDeep(spec: DotSpec): boolean {
   const { a, b, m, n, k } = spec
-  const readable = b.colStride === 1 && m <= fewRows && k * n <= 512 * 1024
+  const readable = b.colStride === 1 && m <= fewRows && k * n <= 2 << 20
   return (
     isPlain(spec) && (a.colStride === 1 || a.rowStride === 1) && m >= 96 && k * n >= 128 * 1024 && !readable
   )

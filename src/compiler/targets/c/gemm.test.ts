@@ -1,10 +1,10 @@
 /** Emitted matrix products against plain loops: shapes, strides, batches, types, teams; small integers make f32 exact. */
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import { dotFlops, emitDot, type DotSpec, type EmittedKernel, type Operand } from './gemm.ts'
+import { dotFlops, emitDot, type DotSpec, type Operand } from './gemm.ts'
 import type { Element } from './gemm-plan.ts'
 import { skinnyKind } from './gemm-skinny.ts'
-import { compileC, onTeam } from './harness.ts'
+import { asTeam, compileC, onTeam, scratchOf } from './harness.ts'
 import { prelude, uniqueSupport, type VectorTarget } from './prelude.ts'
 
 type Layout = 'rows' | 'columns' | 'strided'
@@ -115,27 +115,6 @@ const fromBf16 = (values: Uint16Array): Float64Array =>
   Float64Array.from(new Float32Array(new Uint32Array(values).map((bits) => bits << 16).buffer))
 const encode = (dtype: Element, values: Float64Array): Float32Array | Float64Array | Uint16Array =>
   dtype === 'f64' ? values : dtype === 'f32' ? Float32Array.from(values) : toBf16(values)
-
-/** C text of `NAME_team`, which runs a product as the step of a program does: packing first, then each thread's rows. */
-function asTeam(name: string, { nature, packed, scratchBytes }: EmittedKernel): string {
-  const b = packed ? 'scratch' : 'b'
-  const rest = packed ? `(char *)scratch + ${packed.bytes}` : 'scratch'
-  const call =
-    nature?.kind === 'rows'
-      ? `const long units = (${nature.rows} + ${nature.unit - 1}) / ${nature.unit};
-  const long begin = units * tid / THREADS * ${nature.unit}, end = units * (tid + 1) / THREADS * ${nature.unit};
-  ${name}(tid, begin, end < ${nature.rows} ? end : ${nature.rows}, a, ${b}, out, ${rest});`
-      : `${name}(tid, a, ${b}, out, ${rest});`
-  return `
-/* ${scratchBytes} bytes of scratch of its own */
-static void ${name}_team(const int tid, const void *a, const void *b, void *out, void *scratch) {
-  ${packed ? `${packed.name}(tid, b, scratch); team_barrier(tid);` : ''}
-  ${call}
-}
-`
-}
-
-const scratchOf = ({ scratchBytes, packed }: EmittedKernel): number => scratchBytes + (packed?.bytes ?? 0)
 
 /** Compiles products into one library; `run(i, a, b)` gives product i and the operations it counted. */
 async function build(specs: readonly DotSpec[], target: VectorTarget) {

@@ -1,8 +1,9 @@
 /**
- * For the tests of this folder: compiles C text as an emitted program is compiled, with every warning an error, and runs
- * a kernel on a team of threads.
+ * For the tests of this folder and for benchmarks of single kernels: compiles C text as an emitted program is compiled,
+ * with every warning an error, and runs a kernel on a team of threads.
  */
 import { compileShared, loadShared } from '../../runtime/toolchain.ts'
+import type { EmittedKernel } from './gemm.ts'
 
 /** Loads the compiled text; operations are counted. */
 export async function compileC(source: string): Promise<ReturnType<typeof loadShared>> {
@@ -30,3 +31,25 @@ void ${name}(${parameters.join(', ')}) {
 }
 `
 }
+
+/** C text of `NAME_team`, which runs a product as the step of a program does: packing first, then each thread's rows. */
+export function asTeam(name: string, { nature, packed }: EmittedKernel): string {
+  const b = packed ? 'scratch' : 'b'
+  const rest = packed ? `(char *)scratch + ${packed.bytes}` : 'scratch'
+  const call =
+    nature?.kind === 'rows'
+      ? `const long units = (${nature.rows} + ${nature.unit - 1}) / ${nature.unit};
+  const long begin = units * tid / THREADS * ${nature.unit}, end = units * (tid + 1) / THREADS * ${nature.unit};
+  ${name}(tid, begin, end < ${nature.rows} ? end : ${nature.rows}, a, ${b}, out, ${rest});`
+      : `${name}(tid, a, ${b}, out, ${rest});`
+  return `
+static void ${name}_team(const int tid, const void *a, const void *b, void *out, void *scratch) {
+  ${packed ? `${packed.name}(tid, b, scratch); team_barrier(tid);` : ''}
+  ${call}
+}
+`
+}
+
+/** Bytes that `NAME_team` needs. */
+export const scratchOf = ({ scratchBytes, packed }: EmittedKernel): number =>
+  scratchBytes + (packed?.bytes ?? 0)
