@@ -89,30 +89,58 @@ export function planMemory(storages: Iterable<Storage>, { apart = false } = {}):
   const roots = [...new Set([...storages].map((storage) => storage.root))].filter(
     (storage) => storage.outside === undefined && storage.last >= storage.first,
   )
-  const placed: Storage[] = []
-  let bytes = 0
+  const lowerBound = peak(roots)
   if (apart) {
+    let bytes = 0
     for (const storage of roots) {
       storage.offset = bytes
       bytes += aligned(storage.bytes) + gap
     }
-    return { bytes, lowerBound: peak(roots) }
+    return { bytes, lowerBound }
   }
-  for (const storage of roots.toSorted((a, b) => b.bytes - a.bytes || a.first - b.first)) {
+  // Largest first is seldom beaten. Where it leaves a gap, what ended up on top is placed earlier, and all again.
+  let order = roots.toSorted((a, b) => b.bytes - a.bytes || a.first - b.first)
+  let best = pack(order)
+  let latest = best
+  for (let attempt = 0; attempt < attempts && best.bytes > lowerBound; attempt++) {
+    const { bytes, offsets } = latest
+    const onTop = order.filter((storage, i) => offsets[i]! + aligned(storage.bytes) === bytes)
+    order = [...onTop, ...order.filter((storage) => !onTop.includes(storage))]
+    latest = pack(order)
+    if (latest.bytes < best.bytes) best = latest
+  }
+  best.order.forEach((storage, i) => (storage.offset = best.offsets[i]!))
+  return { bytes: best.bytes, lowerBound }
+}
+
+const attempts = 64
+
+interface Packing {
+  readonly order: readonly Storage[]
+  readonly offsets: readonly number[]
+  readonly bytes: number
+}
+
+/** Each storage in turn at the lowest place that is free for its whole lifetime. */
+function pack(order: readonly Storage[]): Packing {
+  const offsets: number[] = []
+  let bytes = 0
+  order.forEach((storage, i) => {
     const size = aligned(storage.bytes)
-    const rivals = placed
-      .filter((other) => other.first <= storage.last && storage.first <= other.last)
-      .toSorted((a, b) => a.offset - b.offset)
+    const rivals = order
+      .slice(0, i)
+      .map((other, at) => ({ other, from: offsets[at]! }))
+      .filter(({ other }) => other.first <= storage.last && storage.first <= other.last)
+      .toSorted((a, b) => a.from - b.from)
     let offset = 0
-    for (const rival of rivals) {
-      if (rival.offset >= offset + size) break
-      offset = Math.max(offset, rival.offset + aligned(rival.bytes))
+    for (const { other, from } of rivals) {
+      if (from >= offset + size) break
+      offset = Math.max(offset, from + aligned(other.bytes))
     }
-    storage.offset = offset
-    placed.push(storage)
+    offsets.push(offset)
     bytes = Math.max(bytes, offset + size)
-  }
-  return { bytes, lowerBound: peak(placed) }
+  })
+  return { order, offsets, bytes }
 }
 
 function peak(storages: readonly Storage[]): number {
