@@ -118,16 +118,12 @@ INLINE bf16 bf16_of_rounded(const float x) { return (bf16)(bits_of(x) >> 16); }
 
 #define ROUNDING_MAGIC 12582912.0f /* 1.5 * 2^23 */
 
-/* 2^n for -126 <= n <= 127. */
-INLINE float power_of_two(const int32_t n) { return float_of(((uint32_t)n + 127u) << 23); }
-
-/* e^x = 2^n e^r with |r| <= ln2 / 2; results below the smallest normal number become 0 (denormals are slow). */
-INLINE float exp_f32(const float x) {
-  const float low = -87.336544f, high = 89.0f;
-  float y = x < low ? low : x;
-  y = y > high ? high : y;
+/*
+ * y = n ln2 + r with |r| <= ln2 / 2, and e^r - 1. The rounded bits of y / ln2 hold n in their lowest places: shifted by
+ * 23, which drops the rest of them, they are n in the exponent's.
+ */
+INLINE float exp_reduced(const float y, uint32_t *const exponent) {
   const float shifted = y * 1.44269504f + ROUNDING_MAGIC;
-  const int32_t n = (int32_t)(bits_of(shifted) - bits_of(ROUNDING_MAGIC));
   const float whole = shifted - ROUNDING_MAGIC;
   const float r = (y - whole * 0.693145751953125f) - whole * 1.42860682e-6f;
   float p = 1.9841270e-4f;
@@ -136,10 +132,21 @@ INLINE float exp_f32(const float x) {
   p = p * r + 4.1666667e-2f;
   p = p * r + 1.6666667e-1f;
   p = p * r + 0.5f;
-  p = p * r * r + r;
-  const int32_t half = n >> 1; /* two factors, because 2^128 itself is not a float */
-  const float value = (p + 1.0f) * power_of_two(half) * power_of_two(n - half);
-  return x < low ? 0.0f : value;
+  *exponent = bits_of(shifted) << 23;
+  return p * r * r + r;
+}
+
+/*
+ * e^x = 2^n e^r: n is added to the exponent of e^r, which reaches 2^128 e^r where that is a float, though 2^128 is not.
+ * Results below the smallest normal number become 0 (denormals are slow).
+ */
+INLINE float exp_f32(const float x) {
+  const float low = -87.336544f, high = 88.722839f;
+  uint32_t exponent;
+  const float p = exp_reduced(x, &exponent);
+  const float value = float_of(bits_of(p + 1.0f) + exponent);
+  const float above = x <= high ? value : x + INFINITY; /* infinity or NaN */
+  return x < low ? 0.0f : above;
 }
 
 /* log x = n ln2 + log m with sqrt(1/2) <= m < sqrt(2); the polynomial is that of Cephes logf. */
@@ -188,17 +195,15 @@ INLINE float sine(const float x, const uint32_t quarter) {
 INLINE float sin_f32(const float x) { return sine(x, 0); }
 INLINE float cos_f32(const float x) { return sine(x, 1); }
 
-/* Odd polynomial near 0 (relative accuracy), 1 - 2 / (e^2x + 1) beyond. */
+/* (e^2x - 1) / (e^2x + 1), where e^2x - 1 = 2^n (e^r - 1) + (2^n - 1) is exact near 0 too; 1 from |x| = 10 on. */
 INLINE float tanh_f32(const float x) {
-  const float size = fabsf(x), square = x * x;
-  float p = -5.70498872745e-3f;
-  p = p * square + 2.06390887954e-2f;
-  p = p * square - 5.37397155531e-2f;
-  p = p * square + 1.33314422036e-1f;
-  p = p * square - 3.33332819422e-1f;
-  const float near = p * square * x + x;
-  const float far = copysignf(1.0f - 2.0f / (exp_f32(2.0f * size) + 1.0f), x);
-  return size < 0.625f ? near : far;
+  const float size = fabsf(x);
+  const float y = size > 10.0f ? 10.0f : size;
+  uint32_t exponent;
+  const float p = exp_reduced(y + y, &exponent);
+  const float power = float_of(exponent + 0x3f800000u);
+  const float less = p * power + (power - 1.0f);
+  return copysignf(less / (less + 2.0f), x);
 }
 
 /* Odd polynomial near 0, 1 - e^poly beyond; 1 from |x| = 4 on. */
