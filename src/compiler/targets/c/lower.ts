@@ -96,6 +96,8 @@ class Lowering {
   readonly #all: Storage[] = []
   readonly #inPlace: { place: Place; out: Storage; input: Storage }[] = []
   readonly #gets = new Map<Node, Map<number, Node>>()
+  /** Values that are results with a place of their own, not next values of a state. */
+  readonly #fresh: ReadonlySet<Node>
 
   constructor(func: Func, library: KernelLibrary, surroundings: Surroundings) {
     this.#func = func
@@ -103,6 +105,11 @@ class Lowering {
     this.#schedule = new Schedule(library.threads)
     this.#library = library
     this.#surroundings = surroundings
+    this.#fresh = new Set(
+      func.results
+        .filter((_, i) => surroundings.results[i]!.replaces === undefined)
+        .map((result) => this.#fusion.source(result)?.base ?? result),
+    )
     func.params.forEach((param, i) => this.#storages.set(param, surroundings.params[i]!))
     for (const node of this.#fusion.stored) {
       if (node.op !== getOp) continue
@@ -151,7 +158,7 @@ class Lowering {
   #kernel(kernel: FusedKernel): number {
     const behind = Math.max(0, ...kernel.behind.map((place) => this.#phaseOfKernel[place]!))
     if (kernel.kind === 'rows') {
-      return this.#text('rows', emitRows(kernel, this.#fusion), [...kernel.members.keys()], behind)
+      return this.#text('rows', emitRows(kernel, this.#fusion, this.#fresh), [...kernel.members.keys()], behind)
     }
     const { node, fused } = kernel
     if (node.op === scanOp) return this.#loop(node, behind)

@@ -256,6 +256,42 @@ INLINE vf64 vexp_f64(vf64 x) {
   return x;
 }
 
+/* ---- memory --------------------------------------------------------------------------------------------------- */
+
+/*
+ * Copies to memory that nothing reads soon: past the caches, which need not fetch the lines it fills. Other threads see
+ * it after STREAMED.
+ */
+INLINE void stream(void *const to, const void *const from, const int64_t bytes) {
+#if defined(__x86_64__)
+  char *const out = to;
+  const char *const in = from;
+  const int64_t apart = -(int64_t)((uintptr_t)to & (VECTOR_BYTES - 1)) & (VECTOR_BYTES - 1);
+  int64_t at = apart < bytes ? apart : bytes;
+  memcpy(out, in, (size_t)at);
+  for (; at + VECTOR_BYTES <= bytes; at += VECTOR_BYTES) {
+    const vf32 value = *(const vf32u *)(in + at);
+#if defined(__clang__)
+    __builtin_nontemporal_store(value, (vf32 *)(out + at));
+#elif VECTOR_BYTES == 64
+    __builtin_ia32_movntps512((float *)(out + at), value);
+#elif VECTOR_BYTES == 32
+    __builtin_ia32_movntps256((float *)(out + at), value);
+#else
+    __builtin_ia32_movntps((float *)(out + at), value);
+#endif
+  }
+  memcpy(out + at, in + at, (size_t)(bytes - at));
+#else
+  memcpy(to, from, (size_t)bytes);
+#endif
+}
+#if defined(__x86_64__)
+#define STREAMED __builtin_ia32_sfence();
+#else
+#define STREAMED
+#endif
+
 /* ---- random numbers ------------------------------------------------------------------------------------------- */
 
 /*
