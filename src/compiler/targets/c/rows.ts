@@ -58,7 +58,7 @@ export const shared = (serial: boolean): Pick<KernelText, 'nature' | 'local'> =>
 const streamedBytes = 16 * 1024 * 1024
 
 /** Elements of a flat kernel between two streams out of row buffers. */
-const streamedRun = 1024
+const streamedRun = 128
 
 /** The row kernel's text; `results` are values that are only read once the program has ended, if by no node. */
 export function emitRows(
