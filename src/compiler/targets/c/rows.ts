@@ -26,6 +26,8 @@ export interface KernelText {
   readonly local: ReadonlyMap<Node, Locality>
   /** Stored inputs whose memory an output may take over: each element is read before it is written. */
   readonly inPlace: readonly { readonly out: Node; readonly input: Node }[]
+  /** A second step, which finishes from the same scratch memory once every thread has done the first. */
+  readonly finish?: KernelText
 }
 
 /** This thread's share [begin, end) of n items, in multiples of `unit`; all of them in a serial kernel. */
@@ -211,7 +213,8 @@ function streamedOutputs(
 ): Set<Node> {
   const streams = ([node, level]: [Node, 'full' | 'row']): boolean => {
     const bytes = { f32: 4, f64: 8 }[node.dtype as string]
-    if (bytes === undefined || level === 'row' || node.op.kind === 'reduce' || !results.has(node)) return false
+    if (bytes === undefined || level === 'row' || node.op.kind === 'reduce' || !results.has(node))
+      return false
     if (kernel.size * bytes < streamedBytes || (columns * bytes) % 64 !== 0) return false
     const inside = [...kernel.members.keys()].filter((reader) =>
       reader.inputs.some((x) => !fusion.isClosed(x) && fusion.source(x).base === node),
