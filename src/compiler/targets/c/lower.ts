@@ -96,6 +96,8 @@ class Lowering {
   readonly #all: Storage[] = []
   readonly #inPlace: { place: Place; out: Storage; input: Storage }[] = []
   readonly #gets = new Map<Node, Map<number, Node>>()
+  /** Values that are results with a place of their own, not next values of a state. */
+  readonly #fresh: ReadonlySet<Node>
 
   constructor(func: Func, library: KernelLibrary, surroundings: Surroundings) {
     this.#func = func
@@ -103,6 +105,11 @@ class Lowering {
     this.#schedule = new Schedule(library.threads)
     this.#library = library
     this.#surroundings = surroundings
+    this.#fresh = new Set(
+      func.results
+        .filter((_, i) => surroundings.results[i]!.replaces === undefined)
+        .map((result) => this.#fusion.source(result)?.base ?? result),
+    )
     func.params.forEach((param, i) => this.#storages.set(param, surroundings.params[i]!))
     for (const node of this.#fusion.stored) {
       if (node.op !== getOp) continue
@@ -151,7 +158,12 @@ class Lowering {
   #kernel(kernel: FusedKernel): number {
     const behind = Math.max(0, ...kernel.behind.map((place) => this.#phaseOfKernel[place]!))
     if (kernel.kind === 'rows') {
-      return this.#text('rows', emitRows(kernel, this.#fusion), [...kernel.members.keys()], behind)
+      return this.#text(
+        'rows',
+        emitRows(kernel, this.#fusion, this.#fresh),
+        [...kernel.members.keys()],
+        behind,
+      )
     }
     const { node, fused } = kernel
     if (node.op === scanOp) return this.#loop(node, behind)
@@ -159,11 +171,19 @@ class Lowering {
     return this.#text(node.op.name, emitSingle(kernel, this.#fusion), [...byId(fused), node], behind)
   }
 
+  /** Steps of a generated kernel; returns the phase of the last. */
   #text(kind: string, text: KernelText, members: readonly Node[], behind: number): number {
-    const name = this.#library.text(kind, text)
-    const args = text.parameters.map(({ node }) => at(this.#storage(node)))
     const scratchBytes = text.scratchBytes + (text.privateBytes ?? 0) * this.#library.threads
     const scratch = scratchBytes > 0 ? this.#temporary('scratch', scratchBytes) : undefined
+    const work = workOfMembers(members, text.parameters, this.#fusion)
+    const phase = this.#textStep(kind, text, work, scratch ? [writes(scratch)] : [], behind)
+    if (!text.finish || !scratch) return phase
+    const total = workOfMembers(members, text.finish.parameters, this.#fusion)
+    const rest = { ...total, ops: `total of ${total.ops}`, flops: 0 }
+    return this.#textStep(`${kind}_total`, text.finish, rest, [reads(scratch), writes(scratch)], behind)
+  }
+
+  #textStep(kind: string, text: KernelText, work: Work, scratch: readonly Use[], behind: number): number {
     const uses = text.parameters.map(({ node, written }) => ({
       storage: this.#storage(node),
       written,
@@ -171,14 +191,14 @@ class Lowering {
     }))
     const step: KernelStep = {
       kind: 'kernel',
-      name,
-      args,
-      scratch,
-      takesScratch: scratch !== undefined,
+      name: this.#library.text(kind, text),
+      args: text.parameters.map(({ node }) => at(this.#storage(node))),
+      scratch: scratch[0]?.storage,
+      takesScratch: scratch.length > 0,
       nature: text.nature,
-      work: workOfMembers(members, text.parameters, this.#fusion),
+      work,
     }
-    const place = this.#place(step, text.nature, scratch ? [...uses, writes(scratch)] : uses, behind)
+    const place = this.#place(step, text.nature, [...uses, ...scratch], behind)
     for (const { out, input } of text.inPlace) {
       this.#inPlace.push({ place, out: this.#storage(out), input: this.#storage(input) })
     }

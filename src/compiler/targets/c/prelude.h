@@ -118,28 +118,31 @@ INLINE bf16 bf16_of_rounded(const float x) { return (bf16)(bits_of(x) >> 16); }
 
 #define ROUNDING_MAGIC 12582912.0f /* 1.5 * 2^23 */
 
-/* 2^n for -126 <= n <= 127. */
-INLINE float power_of_two(const int32_t n) { return float_of(((uint32_t)n + 127u) << 23); }
+/*
+ * (e^r - 1) / r for |r| <= ln2 / 2, off by at most 1.4e-8. Summed by halves, not from one end: loops over such functions
+ * are bound by how long one operation waits for another.
+ */
+INLINE float exp_quotient(const float r) {
+  const float square = r * r;
+  const float low = 0.5f * r + 1.0f;
+  const float middle = 4.16662805e-2f * r + 1.66665420e-1f;
+  const float high = 1.39465544e-3f * r + 8.36664438e-3f;
+  return (high * square + middle) * square + low;
+}
 
-/* e^x = 2^n e^r with |r| <= ln2 / 2; results below the smallest normal number become 0 (denormals are slow). */
+/*
+ * e^x = 2^n e^r with x = n ln2 + r. The rounded bits of x / ln2 hold n in their lowest places: shifted by 23, which drops
+ * the rest, they are added to the exponent of e^r, which reaches 2^128 e^r where that is a float, though 2^128 is not.
+ * Results below the smallest normal number become 0 (denormals are slow).
+ */
 INLINE float exp_f32(const float x) {
-  const float low = -87.336544f, high = 89.0f;
-  float y = x < low ? low : x;
-  y = y > high ? high : y;
-  const float shifted = y * 1.44269504f + ROUNDING_MAGIC;
-  const int32_t n = (int32_t)(bits_of(shifted) - bits_of(ROUNDING_MAGIC));
+  const float low = -87.336544f, high = 88.722839f;
+  const float shifted = x * 1.44269504f + ROUNDING_MAGIC;
   const float whole = shifted - ROUNDING_MAGIC;
-  const float r = (y - whole * 0.693145751953125f) - whole * 1.42860682e-6f;
-  float p = 1.9841270e-4f;
-  p = p * r + 1.3888889e-3f;
-  p = p * r + 8.3333333e-3f;
-  p = p * r + 4.1666667e-2f;
-  p = p * r + 1.6666667e-1f;
-  p = p * r + 0.5f;
-  p = p * r * r + r;
-  const int32_t half = n >> 1; /* two factors, because 2^128 itself is not a float */
-  const float value = (p + 1.0f) * power_of_two(half) * power_of_two(n - half);
-  return x < low ? 0.0f : value;
+  const float r = (x - whole * 0.693145751953125f) - whole * 1.42860682e-6f;
+  const float value = float_of(bits_of(exp_quotient(r) * r + 1.0f) + (bits_of(shifted) << 23));
+  const float above = x <= high ? value : x + INFINITY; /* infinity or NaN */
+  return x < low ? 0.0f : above;
 }
 
 /* log x = n ln2 + log m with sqrt(1/2) <= m < sqrt(2); the polynomial is that of Cephes logf. */
@@ -188,17 +191,19 @@ INLINE float sine(const float x, const uint32_t quarter) {
 INLINE float sin_f32(const float x) { return sine(x, 0); }
 INLINE float cos_f32(const float x) { return sine(x, 1); }
 
-/* Odd polynomial near 0 (relative accuracy), 1 - 2 / (e^2x + 1) beyond. */
+/*
+ * (e^2x - 1) / (e^2x + 1) with 2x = n ln2 + r, where e^2x - 1 = 2^n (e^r - 1) + (2^n - 1) keeps its relative accuracy
+ * near 0. 1 from |x| = 10 on.
+ */
 INLINE float tanh_f32(const float x) {
-  const float size = fabsf(x), square = x * x;
-  float p = -5.70498872745e-3f;
-  p = p * square + 2.06390887954e-2f;
-  p = p * square - 5.37397155531e-2f;
-  p = p * square + 1.33314422036e-1f;
-  p = p * square - 3.33332819422e-1f;
-  const float near = p * square * x + x;
-  const float far = copysignf(1.0f - 2.0f / (exp_f32(2.0f * size) + 1.0f), x);
-  return size < 0.625f ? near : far;
+  const float size = fabsf(x);
+  const float y = size > 10.0f ? 10.0f : size;
+  const float shifted = y * 2.88539008f + ROUNDING_MAGIC;
+  const float whole = shifted - ROUNDING_MAGIC;
+  const float r = (y + y) - whole * 0.693147182f; /* the rounding of ln2 matters less than tanh flattens */
+  const float power = float_of((bits_of(shifted) << 23) + 0x3f800000u);
+  const float less = exp_quotient(r) * r * power + (power - 1.0f);
+  return copysignf(less / (less + 2.0f), x);
 }
 
 /* Odd polynomial near 0, 1 - e^poly beyond; 1 from |x| = 4 on. */
@@ -250,6 +255,42 @@ INLINE vf64 vexp_f64(vf64 x) {
   for (int i = 0; i < LANES_f64; i++) x[i] = exp_f64(x[i]);
   return x;
 }
+
+/* ---- memory --------------------------------------------------------------------------------------------------- */
+
+/*
+ * Copies to memory that nothing reads soon: past the caches, which need not fetch the lines it fills. Other threads see
+ * it after STREAMED.
+ */
+INLINE void stream(void *const to, const void *const from, const int64_t bytes) {
+#if defined(__x86_64__)
+  char *const out = to;
+  const char *const in = from;
+  const int64_t apart = -(int64_t)((uintptr_t)to & (VECTOR_BYTES - 1)) & (VECTOR_BYTES - 1);
+  int64_t at = apart < bytes ? apart : bytes;
+  memcpy(out, in, (size_t)at);
+  for (; at + VECTOR_BYTES <= bytes; at += VECTOR_BYTES) {
+    const vf32 value = *(const vf32u *)(in + at);
+#if defined(__clang__)
+    __builtin_nontemporal_store(value, (vf32 *)(out + at));
+#elif VECTOR_BYTES == 64
+    __builtin_ia32_movntps512((float *)(out + at), value);
+#elif VECTOR_BYTES == 32
+    __builtin_ia32_movntps256((float *)(out + at), value);
+#else
+    __builtin_ia32_movntps((float *)(out + at), value);
+#endif
+  }
+  memcpy(out + at, in + at, (size_t)(bytes - at));
+#else
+  memcpy(to, from, (size_t)bytes);
+#endif
+}
+#if defined(__x86_64__)
+#define STREAMED __builtin_ia32_sfence();
+#else
+#define STREAMED
+#endif
 
 /* ---- random numbers ------------------------------------------------------------------------------------------- */
 

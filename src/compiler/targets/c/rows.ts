@@ -10,7 +10,7 @@ import type { Fusion, RowKernel } from './fuse.ts'
 import { hasSimpleColumns, type Position } from './index.ts'
 import { localReads, type Locality, type Nature } from './span.ts'
 import { collapse } from './view.ts'
-import { literal, localType, Values, type Parameter } from './values.ts'
+import { cType, literal, localType, Values, type Parameter } from './values.ts'
 
 /** A kernel's text before it is named: parameters in order, and the lines of its body. */
 export interface KernelText {
@@ -26,6 +26,8 @@ export interface KernelText {
   readonly local: ReadonlyMap<Node, Locality>
   /** Stored inputs whose memory an output may take over: each element is read before it is written. */
   readonly inPlace: readonly { readonly out: Node; readonly input: Node }[]
+  /** A second step, which finishes from the same scratch memory once every thread has done the first. */
+  readonly finish?: KernelText
 }
 
 /** This thread's share [begin, end) of n items, in multiples of `unit`; all of them in a serial kernel. */
@@ -54,25 +56,45 @@ export const shared = (serial: boolean): Pick<KernelText, 'nature' | 'local'> =>
   local: new Map(),
 })
 
-export function emitRows(kernel: RowKernel, fusion: Fusion): KernelText {
+/** Outputs of at least this size that nothing reads in the program are written past the caches. */
+const streamedBytes = 16 * 1024 * 1024
+
+/** Elements of a flat kernel between two streams out of row buffers. */
+const streamedRun = 128
+
+/** The row kernel's text; `results` are values that are only read once the program has ended, if by no node. */
+export function emitRows(
+  kernel: RowKernel,
+  fusion: Fusion,
+  results: ReadonlySet<Node> = new Set(),
+): KernelText {
   const values = new Values(fusion)
   const columns = kernel.columns ?? chooseColumns(kernel, fusion)
   const rows = kernel.size / columns
   const flat = kernel.columns === undefined && rows === 1
   const plan = planPasses(kernel, fusion)
+  const streamed = streamedOutputs(kernel, fusion, results, flat ? streamedRun : columns)
+  const buffered = new Set([...plan.buffered, ...streamed])
   const full: Position = { columns, level: 'full' }
   const row: Position = { columns, level: 'row' }
   const nameOf = (node: Node): string => values.nameOf(node)
   // Rows of a matrix norm are whole matrices: more than the stack of a thread that runs us may hold.
   let privateBytes = 0
-  const rowBytes = (node: Node): number => 64 * Math.ceil((columns * (node.dtype === 'f64' ? 8 : 4)) / 64)
-  const buffersBytes = [...plan.buffered].reduce((sum, node) => sum + rowBytes(node), 0)
+  const bufferColumns = flat ? streamedRun : columns
+  const rowBytes = (node: Node): number =>
+    64 * Math.ceil((bufferColumns * (node.dtype === 'f64' ? 8 : 4)) / 64)
+  const buffersBytes = [...buffered].reduce((sum, node) => sum + rowBytes(node), 0)
   const rowBuffer = (node: Node): string => {
     const [type, name] = [localType(node.dtype), `${nameOf(node)}_row`]
-    if (buffersBytes <= stackBytes) return `${type} ${name}[${columns}];`
+    if (buffersBytes <= stackBytes) return `${type} ${name}[${bufferColumns}];`
     const at = `(char *)scratch + tid * ${buffersBytes}LL + ${privateBytes}`
     privateBytes += rowBytes(node)
     return `${type} *const ${name} = (${type} *)(${at});`
+  }
+  const stream = (node: Node): string => {
+    const [from, length] = flat ? ['run', 'stop - run'] : [`r * ${columns}`, `${columns}`]
+    const bytes = `(${length}) * (int64_t)sizeof(${cType[node.dtype]})`
+    return `stream(${values.pointer(node, true)} + ${from}, ${nameOf(node)}_row, ${bytes});`
   }
   const lines: string[] = []
   const indent = flat ? '' : '  '
@@ -89,7 +111,7 @@ export function emitRows(kernel: RowKernel, fusion: Fusion): KernelText {
     const reductions = plan.reductions.get(pass) ?? []
     if (members.length === 0 && reductions.length === 0) continue
     for (const node of members) {
-      if (plan.buffered.has(node)) lines.push(`${indent}${rowBuffer(node)}`)
+      if (buffered.has(node)) lines.push(`${indent}${rowBuffer(node)}`)
     }
     for (const node of reductions) {
       const start = node.op.name === 'sum' ? literal(0, node.dtype) : literal(-Infinity, node.dtype)
@@ -104,9 +126,11 @@ export function emitRows(kernel: RowKernel, fusion: Fusion): KernelText {
     }
     // Stores come last in an iteration, so that an output may take over an input's memory.
     const stores: string[] = []
+    const streams: string[] = []
     for (const node of members) {
-      if (plan.buffered.has(node)) stores.push(`${nameOf(node)}_row[c] = ${nameOf(node)};`)
-      if (fusion.stored.has(node))
+      if (buffered.has(node)) stores.push(`${nameOf(node)}_row[${flat ? 'c - run' : 'c'}] = ${nameOf(node)};`)
+      if (streamed.has(node)) streams.push(stream(node))
+      else if (fusion.stored.has(node))
         stores.push(values.store(node, columns === 1 ? 'r' : flat ? 'c' : `r * ${columns} + c`, nameOf(node)))
     }
     for (const node of reductions) {
@@ -123,7 +147,18 @@ export function emitRows(kernel: RowKernel, fusion: Fusion): KernelText {
       .map((node) => ` reduction(${node.op.name === 'sum' ? '+' : 'max'}:${nameOf(node)})`)
       .join('')
     const text = [...body, ...stores, ...(flops > 0 ? [`COUNT(${flops});`] : [])]
-    if (flat)
+    if (flat && streams.length > 0)
+      lines.push(
+        `for (int64_t run = begin; run < end; run += ${streamedRun}) {`,
+        `  const int64_t stop = run + ${streamedRun} < end ? run + ${streamedRun} : end;`,
+        `  SIMD_LOOP(${clause.trim()})`,
+        '  for (int64_t c = run; c < stop; c++) {',
+        ...text.map((line) => `    ${line}`),
+        '  }',
+        ...streams.map((line) => `  ${line}`),
+        '}',
+      )
+    else if (flat)
       lines.push(
         `SIMD_LOOP(${clause.trim()})`,
         `for (int64_t c = begin; c < end; c++) {`,
@@ -137,11 +172,12 @@ export function emitRows(kernel: RowKernel, fusion: Fusion): KernelText {
         `${indent}for (int64_t c = 0; c < ${columns}; c++) {`,
         ...text.map((line) => `${indent}  ${line}`),
         `${indent}}`,
+        ...streams.map((line) => `${indent}${line}`),
       )
     // Later passes read buffered members from their row buffer, stored ones from memory.
     for (const node of members) {
       if (columns === 1) continue
-      if (plan.buffered.has(node)) values.locals.set(node, `${nameOf(node)}_row[c]`)
+      if (buffered.has(node)) values.locals.set(node, `${nameOf(node)}_row[c]`)
       else values.locals.delete(node)
     }
     for (const node of reductions) {
@@ -153,6 +189,7 @@ export function emitRows(kernel: RowKernel, fusion: Fusion): KernelText {
   const body = flat
     ? [...share.lines, 'const int64_t r = 0; (void)r;', ...lines]
     : [...share.lines, 'for (int64_t r = begin; r < end; r++) {', ...lines, '}']
+  if (streamed.size > 0) body.push('STREAMED')
   return {
     parameters: values.parameters,
     body,
@@ -165,6 +202,26 @@ export function emitRows(kernel: RowKernel, fusion: Fusion): KernelText {
     ),
     inPlace: inPlacePairs(kernel, fusion, plan),
   }
+}
+
+/** Large results that no other kernel reads, in rows of whole cache lines. */
+function streamedOutputs(
+  kernel: RowKernel,
+  fusion: Fusion,
+  results: ReadonlySet<Node>,
+  columns: number,
+): Set<Node> {
+  const streams = ([node, level]: [Node, 'full' | 'row']): boolean => {
+    const bytes = { f32: 4, f64: 8 }[node.dtype as string]
+    if (bytes === undefined || level === 'row' || node.op.kind === 'reduce' || !results.has(node))
+      return false
+    if (kernel.size * bytes < streamedBytes || (columns * bytes) % 64 !== 0) return false
+    const inside = [...kernel.members.keys()].filter((reader) =>
+      reader.inputs.some((x) => !fusion.isClosed(x) && fusion.source(x).base === node),
+    )
+    return fusion.readCount(node) === inside.length + 1
+  }
+  return new Set([...kernel.members].filter(streams).map(([node]) => node))
 }
 
 const count = (node: Node): string => {

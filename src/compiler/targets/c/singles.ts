@@ -155,7 +155,10 @@ function emitScatterAdd(node: Node, fusion: Fusion): KernelText {
 
 const maxLeaves = 16
 
-/** Reduction over leading axes (column sums) or over everything: leaves are runs of rows, added pairwise. */
+/**
+ * Reduction over leading axes (column sums) or over everything: leaves are runs of rows, added pairwise. Leaves and their
+ * tree are two steps, so that the many sums of a training step meet at the barriers that are there anyway.
+ */
 function emitColumns({ node, fused }: SingleKernel, fusion: Fusion): KernelText {
   const values = new Values(fusion)
   const [x] = node.inputs as [Node]
@@ -173,7 +176,6 @@ function emitColumns({ node, fused }: SingleKernel, fusion: Fusion): KernelText 
       ? `${target} += ${other};`
       : `{ const ${type} x = ${other}; ${target} = ${target} < x ? x : ${target}; }`
   const leaves = Math.max(1, Math.min(maxLeaves, Math.floor(rows / (whole ? 1024 : 16))))
-  const out = values.pointer(node, true)
   const serial = size <= serialLimit
   const stored = (text: string): string => (node.dtype === 'bf16' ? `f32_to_bf16(${text})` : text)
   const leafBounds = [
@@ -205,24 +207,21 @@ function emitColumns({ node, fused }: SingleKernel, fusion: Fusion): KernelText 
           '  }',
         ]),
     '}',
-    ...(serial ? [] : ['team_barrier(tid);']),
-    '{',
-    `  ${range(columns, 16, serial)}`,
-    '  for (int64_t c = begin; c < end; c++) {',
-    `    ${type} *const partial = (${type} *)scratch + c;`,
-    `    for (int64_t gap = 1; gap < ${leaves}; gap *= 2)`,
-    `      for (int64_t leaf = 0; leaf + gap < ${leaves}; leaf += 2 * gap) ${combine(`partial[leaf * ${columns}]`, `partial[(leaf + gap) * ${columns}]`)}`,
-    `    ${out}[c] = ${stored('partial[0]')};`,
-    '  }',
+  ]
+  const scratchBytes = leaves * columns * Math.max(4, dtypeBytes[node.dtype])
+  const leavesText = { parameters: values.parameters, body, scratchBytes, ...shared(serial), inPlace: [] }
+  const total = new Values(fusion)
+  const out = total.pointer(node, true)
+  const tree = [
+    range(columns, 16, serial),
+    'for (int64_t c = begin; c < end; c++) {',
+    `  ${type} *const partial = (${type} *)scratch + c;`,
+    `  for (int64_t gap = 1; gap < ${leaves}; gap *= 2)`,
+    `    for (int64_t leaf = 0; leaf + gap < ${leaves}; leaf += 2 * gap) ${combine(`partial[leaf * ${columns}]`, `partial[(leaf + gap) * ${columns}]`)}`,
+    `  ${out}[c] = ${stored('partial[0]')};`,
     '}',
   ]
-  return {
-    parameters: values.parameters,
-    body,
-    scratchBytes: leaves * columns * Math.max(4, dtypeBytes[node.dtype]),
-    ...shared(serial),
-    inPlace: [],
-  }
+  return { ...leavesText, finish: { ...leavesText, parameters: total.parameters, body: tree } }
 }
 
 /** Any other reduction: one result at a time, reduced axes as nested loops. */
