@@ -29,7 +29,7 @@ export function isPlain(spec: DotSpec): boolean {
 export function goesByRows(spec: DotSpec, target: VectorTarget): boolean {
   const { a, m, n, k } = spec
   const bytes = k * n * floatBytes[accumulator(spec)]
-  const cheap = bytes <= 1 << 20 || (m >= 1024 && bytes <= 32 << 20)
+  const cheap = bytes <= 1 << 20 || (m >= 1024 && bytes <= 4 << 20)
   return isPlain(spec) && a.colStride === 1 && m >= 48 * target.threads && cheap
 }
 
@@ -94,6 +94,9 @@ static void gemm_tiles_${acc}(const gemm_plan *g, const long first, const long l
       const long rows = least(g->rows, last - i);
       tile_${acc} *compute = (tile_${acc} *)g->tiles[2 * lastPanel + (rows < g->rows)];
       ${T} *target = out + i * g->n + panel * whole;
+      if (panel == panelFirst && aColumn == 1) /* the next rows of a come in meanwhile */
+        for (long r = 0; r < g->rows; r++)
+          for (long p = 0; p < depth; p += 64 / (long)sizeof *a) __builtin_prefetch(left + aTile + r * aRow + p);
       if (columns == width) {
         compute(depth, left, aRow, aColumn, b, line, target, g->n, accumulate);
         continue;
