@@ -50,7 +50,7 @@ export function longBlocks(
   bytes: number,
 ): Pick<GemmPlan, 'depthAtOnce' | 'tilesAtOnce'> {
   const depthAtOnce = Math.ceil(k / Math.ceil(k / 768))
-  return { depthAtOnce, tilesAtOnce: Math.max(1, Math.floor((768 * 1024) / (depthAtOnce * bytes * rows))) }
+  return { depthAtOnce, tilesAtOnce: Math.max(1, Math.floor((1024 * 1024) / (depthAtOnce * bytes * rows))) }
 }
 
 /** The plan of the team's driver with blocks for whole rows. */
