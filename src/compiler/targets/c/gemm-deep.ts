@@ -114,7 +114,7 @@ static void gemm_deep_${acc}(const int tid, const gemm_plan *g, const ${T} *a, c
                             packedA + (t - tile) * depth * g->rows);
           left = packedA, aRow = 1, aColumn = g->rows, aTile = depth * g->rows;
         }
-        gemm_tiles_${acc}(g, first, last, panel, next, depth, left, aRow, aColumn, aTile, packedB, 0, depth * whole, out, p > 0);
+        gemm_tiles_${acc}(g, first, last, panel, next, depth, left, aRow, aColumn, aTile, packedB, 0, depth * whole, 0, out, p > 0);
         COUNT(2 * depth * (last - first) * (least(g->n, next * whole) - panel * whole));
       }
     }

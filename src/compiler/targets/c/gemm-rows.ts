@@ -1,7 +1,7 @@
 /**
  * Matrix products that are shared out by rows: a thread computes whole rows of the result, so that what made those rows
  * of `a` and what uses the result can run in the same chain (schedule.ts). `b`, the weights, is packed once before, by a
- * kernel of its own; where its memory already is one panel it is read in place.
+ * kernel of its own, unless it is better read where it lies.
  */
 import { accumulator, batchesOf, type DotSpec, type GemmPlan } from './gemm-plan.ts'
 import {
@@ -14,7 +14,7 @@ import {
   type VectorTarget,
 } from './prelude.ts'
 
-/** No batches and one element type throughout. */
+/** No batches, one element type throughout, and more than one column. */
 export function isPlain(spec: DotSpec): boolean {
   const acc = accumulator(spec)
   return (
@@ -78,17 +78,18 @@ export function emitTilesDriver(acc: Float, edge: number, target: VectorTarget):
   return {
     name: `gemm_tiles_${acc}`,
     code: `
-/* The left operand of a tile starts aTile elements behind the one before, the panel of the right one bPanel; its rows lie
- * bRow apart, or side by side (0). */
+/* The left operand of a tile starts aTile elements behind the one before, a panel of the right one bPanel behind panelFirst's;
+ * its rows lie bRow apart, or side by side (0), and the first bSkip of them belong to other blocks. */
 static void gemm_tiles_${acc}(const gemm_plan *g, const long first, const long last, const long panelFirst, const long panelEnd,
                       const long depth, const ${T} *a, const long aRow, const long aColumn, const long aTile, const ${T} *b,
-                      const long bRow, const long bPanel, ${T} *out, const int accumulate) {
+                      const long bRow, const long bPanel, const long bSkip, ${T} *out, const int accumulate) {
   const long whole = g->vectors * ${lanes};
   ${T} edge[${edge}] __attribute__((aligned(64)));
   for (long panel = panelFirst; panel < panelEnd; panel++, b += bPanel) {
     const int lastPanel = panel == g->panels - 1;
     const long width = (lastPanel ? g->tailVectors : g->vectors) * ${lanes}, columns = least(width, g->n - panel * whole);
     const long line = bRow ? bRow : width;
+    const ${T} *right = b + bSkip * line;
     const ${T} *left = a;
     for (long i = first; i < last; i += g->rows, left += aTile) {
       const long rows = least(g->rows, last - i);
@@ -98,13 +99,13 @@ static void gemm_tiles_${acc}(const gemm_plan *g, const long first, const long l
         for (long r = 0; r < g->rows; r++)
           for (long p = 0; p < depth; p += 64 / (long)sizeof *a) __builtin_prefetch(left + aTile + r * aRow + p);
       if (columns == width) {
-        compute(depth, left, aRow, aColumn, b, line, target, g->n, accumulate);
+        compute(depth, left, aRow, aColumn, right, line, target, g->n, accumulate);
         continue;
       }
       if (accumulate)
         for (long r = 0; r < rows; r++)
           for (long j = 0; j < columns; j++) edge[r * width + j] = target[r * g->n + j];
-      compute(depth, left, aRow, aColumn, b, line, edge, width, accumulate);
+      compute(depth, left, aRow, aColumn, right, line, edge, width, accumulate);
       for (long r = 0; r < rows; r++)
         for (long j = 0; j < columns; j++) target[r * g->n + j] = edge[r * width + j];
     }
@@ -114,7 +115,7 @@ static void gemm_tiles_${acc}(const gemm_plan *g, const long first, const long l
   }
 }
 
-/** The driver: rows [begin, end) of the result, from packed panels of b. */
+/** The driver: rows [begin, end) of the result, from panels of b, packed or where they lie. */
 export function emitRowsDriver(acc: Float, target: VectorTarget): Support {
   const T = cTypes[acc]
   return {
@@ -126,16 +127,10 @@ static void gemm_rows_${acc}(const int tid, const gemm_plan *g, const long begin
     const long last = least(first + rowsAtOnce, end);
     COUNT(2 * g->k * g->n * (last - first));
     for (long p = 0; p < g->k; p += g->depthAtOnce) {
-      const long depth = least(g->depthAtOnce, g->k - p), aTile = g->rows * g->aRow, tail = g->panels - 1;
       const ${T} *left = a + first * g->aRow + p;
-      if (g->firstPacked) { /* nothing is packed */
-        gemm_tiles_${acc}(g, first, last, 0, g->panels, depth, left, g->aRow, 1, aTile, b + p * g->bRow, g->bRow, whole, out, p > 0);
-        continue;
-      }
-      /* The last panel may be narrower: its rows lie closer. */
-      gemm_tiles_${acc}(g, first, last, 0, tail, depth, left, g->aRow, 1, aTile, b + p * whole, 0, g->k * whole, out, p > 0);
-      gemm_tiles_${acc}(g, first, last, tail, g->panels, depth, left, g->aRow, 1, aTile,
-                     b + tail * g->k * whole + p * g->tailVectors * (whole / g->vectors), 0, 0, out, p > 0);
+      const int packed = g->firstPacked == 0;
+      gemm_tiles_${acc}(g, first, last, 0, g->panels, least(g->depthAtOnce, g->k - p), left, g->aRow, 1, g->rows * g->aRow, b,
+                     packed ? 0 : g->bRow, packed ? g->k * whole : whole, p, out, p > 0);
     }
   }
 }

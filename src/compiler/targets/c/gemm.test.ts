@@ -193,6 +193,9 @@ test('results have the same bits on 1, 2 and 5 threads, with blocks of the depth
     product([1, 64, 65, 900], ['columns', 'rows']),
     product([1, 300, 70, 900], ['rows', 'rows']),
     product([1, 300, 130, 1700], ['columns', 'rows']),
+    // By rows on one or two threads, by another driver on five.
+    product([1, 100, 200, 900], ['rows', 'rows']),
+    product([1, 100, 200, 900], ['rows', 'columns']),
     product([3, 20, 33, 50], ['rows', 'rows']),
     product([1, 2, 30, 100], ['rows', 'columns']),
   ]
