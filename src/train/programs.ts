@@ -20,6 +20,7 @@ import {
   type Program,
   type Tensorised,
   type Tensors,
+  type Tree,
   type ValueType,
 } from '../compiler/index.ts'
 import type { LanguageConfig } from '../models/language/config.ts'
@@ -62,12 +63,25 @@ const compileOptions = (config: LanguageConfig, options: CompileOptions): Compil
   ...options,
 })
 
-/** Compiles one training step. Inputs: `tokens` [accumulate, batch, context + 1] i32 and `seed`; outputs: loss, gradNorm, lr. */
+/** A program before it is compiled. */
+export interface Source {
+  readonly name: string
+  readonly inputs: Tree<ValueType>
+  readonly body: (inputs: Tensors) => Tensors
+}
+
+/** Compiles one training step. */
 export function compileStep(
   config: LanguageConfig,
   vocab: number,
   options: CompileOptions = {},
 ): Promise<Program> {
+  const { name, inputs, body } = stepSource(config, vocab)
+  return compile(body, inputs, compileOptions(config, { name, ...options }))
+}
+
+/** One training step. Inputs: `tokens` [accumulate, batch, context + 1] i32 and `seed`; outputs: loss, gradNorm, lr. */
+export function stepSource(config: LanguageConfig, vocab: number): Source {
   const model: ModelConfig = { ...config.model, vocab }
   const specs = specsOf(model)
   const choose = chooser(config, model)
@@ -125,7 +139,7 @@ export function compileStep(
       lr: factor.mul(config.optim.lr),
     }
   }
-  return compile(body, inputs, compileOptions(config, { name: 'train-step', ...options }))
+  return { name: 'train-step', inputs, body: body as unknown as Source['body'] }
 }
 
 /** Mean loss and gradients over microbatches, one at a time: memory of one, result of all. */

@@ -41,6 +41,13 @@ import { sqrtOp } from './sqrt.ts'
 import { sumOp } from './sum.ts'
 import { tanhOp } from './tanh.ts'
 import { transposeOp } from './transpose.ts'
+import { allGatherOp } from './all-gather.ts'
+import { allReduceOp } from './all-reduce.ts'
+import { allToAllOp } from './all-to-all.ts'
+import { meshIndexOp } from './mesh-index.ts'
+import { reduceScatterOp } from './reduce-scatter.ts'
+import { shardOp } from './shard.ts'
+import { shiftOp } from './shift.ts'
 import { whereOp } from './where.ts'
 
 export const ops: readonly Op[] = [
@@ -87,6 +94,14 @@ export const ops: readonly Op[] = [
   gatherOp,
   scatterAddOp,
   scatterOp,
+  // between ranks
+  meshIndexOp,
+  shardOp,
+  allReduceOp,
+  allGatherOp,
+  reduceScatterOp,
+  allToAllOp,
+  shiftOp,
   // structure
   callOp,
   scanOp,
