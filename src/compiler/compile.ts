@@ -10,6 +10,7 @@ import { flopsOf } from './ops/cost.ts'
 import { runPipeline, type Policies } from './passes/pipeline.ts'
 import type { Precision } from './passes/precision.ts'
 import { readProfile, type Profile } from './profile.ts'
+import { partitionProgram, referenceRanks, type Parallel, type Partitioned } from './ranked.ts'
 import { machine } from './runtime/machine.ts'
 import { openNative, type NativeProgram } from './runtime/native.ts'
 import { compileShared } from './runtime/toolchain.ts'
@@ -41,6 +42,8 @@ export interface CompileOptions {
    * memory instead of a copy. What one writes the other reads, so both must never run at the same time. Close it last.
    */
   readonly shares?: Program
+  /** Ranks of a mesh run this program together, each its part. Values are written and read whole. */
+  readonly parallel?: Parallel
   /** Sees the program before the first pass and after each. */
   readonly observe?: (stage: string, func: Func) => void
 }
@@ -59,7 +62,7 @@ export interface ProgramMemory {
 }
 
 export interface Program {
-  /** Floating-point operations of one run. */
+  /** Floating-point operations of one run; of one rank, where there are several. */
   readonly flops: number
   readonly memory: ProgramMemory
   /** The emitted C program; empty for the reference target. */
@@ -71,7 +74,9 @@ export interface Program {
   readonly compileSeconds: number
   /** The native code came from the cache. */
   readonly cached: boolean
-  /** Paths and types of inputs and outputs. */
+  /** Of a program over several ranks: their mesh, the local program, and how its inputs and results lie. */
+  readonly cut?: Partitioned
+  /** Paths and types of inputs and outputs, whole. */
   readonly inputs: ReadonlyMap<string, ValueType>
   readonly outputs: ReadonlyMap<string, ValueType>
   /** Memory of an input or output: a live view for native programs. bf16 shows as its 16 bits. */
@@ -118,7 +123,10 @@ export async function compile<I extends Tree<ValueType>>(
     traceFunction(name, inputs, (tensors) => body(tensors as Tensorised<I>)),
   )
   checkState(traced)
-  const func = runPipeline(traced.func, policies, options.observe)
+  const whole = runPipeline(traced.func, policies, options.observe)
+  const cut =
+    options.parallel && partitionProgram(whole, traced.inputPaths, traced.outputPaths, options.parallel)
+  const func = cut?.func ?? whole
   const flops = flopsOf(func)
   const types = (
     paths: readonly string[],
@@ -127,8 +135,9 @@ export async function compile<I extends Tree<ValueType>>(
   const shared = {
     flops,
     func,
-    inputs: types(traced.inputPaths, func.params),
-    outputs: types(traced.outputPaths, func.results),
+    inputs: types(traced.inputPaths, whole.params),
+    outputs: types(traced.outputPaths, whole.results),
+    ...(cut ? { cut } : {}),
   }
   const seconds = (): number => (performance.now() - started) / 1000
   const known = options.shares && internals.get(options.shares)
@@ -302,10 +311,15 @@ const notProfiled = (program: string): UserError =>
 function referenceProgram(
   func: Func,
   { inputPaths, outputPaths }: { inputPaths: readonly string[]; outputPaths: readonly string[] },
-  shared: Pick<Program, 'flops' | 'func' | 'inputs' | 'outputs'>,
+  shared: Pick<Program, 'flops' | 'func' | 'inputs' | 'outputs' | 'cut'>,
   compileSeconds: number,
   lender?: Program,
 ): Program {
+  const { cut } = shared
+  if (cut) {
+    const ranks = referenceRanks(cut, inputPaths, outputPaths, new Map([...shared.outputs, ...shared.inputs]))
+    return interpreted(shared, compileSeconds, ranks)
+  }
   const values = new Map<string, Float64Array>(
     inputPaths.map((path, i) => {
       const { type } = func.params[i]!
@@ -320,7 +334,7 @@ function referenceProgram(
     return known
   }
   const write = (path: string, data: ArrayLike<number>): void => fillView('reference', path, view(path), data)
-  const runBlocking = (): void => {
+  const run = (): void => {
     const results = interpret(
       func,
       inputPaths.map((path) => values.get(path)!.slice()),
@@ -329,6 +343,15 @@ function referenceProgram(
       isState(path) ? values.get(path)!.set(results[i]!) : values.set(path, results[i]!),
     )
   }
+  return interpreted(shared, compileSeconds, { view, write, run })
+}
+
+/** A program of the reference target: no memory plan, no text. */
+function interpreted(
+  shared: Pick<Program, 'flops' | 'func' | 'inputs' | 'outputs' | 'cut'>,
+  compileSeconds: number,
+  { view, write, run }: Pick<Program, 'view' | 'write'> & { run(): void },
+): Program {
   return {
     ...shared,
     source: '',
@@ -340,9 +363,9 @@ function referenceProgram(
     write,
     async run(inputs = {}) {
       for (const [path, data] of Object.entries(inputs)) write(path, data)
-      runBlocking()
+      run()
     },
-    runBlocking,
+    runBlocking: run,
     countedFlops: () => 0,
     profile() {
       throw notProfiled('reference')

@@ -14,6 +14,7 @@ import { groupOf, groupSize, whole, type Layout, type Mesh } from '../compiler/g
 import type { ValueType } from '../compiler/graph/types.ts'
 import { namedCuts, type InputPlace } from '../compiler/passes/partition.ts'
 import type { Placement } from '../compiler/passes/layouts.ts'
+import type { Parallel } from '../compiler/ranked.ts'
 
 export interface Plan {
   readonly mesh: Mesh
@@ -75,3 +76,9 @@ function storageDim({ mesh, zero }: Plan, type: ValueType, layout: Layout): numb
 
 const fits = (mesh: Mesh, type: ValueType, { dims }: Layout, dim: number, axis: string): boolean =>
   dims[dim]!.length === 0 && type.shape[dim]! > 1 && type.shape[dim]! % groupSize(groupOf(mesh, [axis])) === 0
+
+/** What `compile` takes to make a program of ranks out of one for a single device. */
+export const parallelOf = (plan: Plan): Parallel => ({
+  placement: placementOf(plan),
+  placeOf: (path, type) => placeOf(plan, path, type),
+})
