@@ -4,6 +4,7 @@
  */
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
+import type { MeshAxis } from '../src/compiler/graph/mesh.ts'
 import { compile, sizeOf, type CompileOptions, type Program } from '../src/compiler/index.ts'
 import { resolveConfig, type LanguageOverrides } from '../src/models/language/config.ts'
 import { stepSource, type Source } from '../src/train/programs.ts'
@@ -13,13 +14,16 @@ const vocab = 16
 
 /** A plan from its shortest text: `data=2 tensor=2 zero=3 sequence`. */
 function planOf(text: string): Plan {
-  const plan = { mesh: [] as { name: string; size: number }[], zero: 0, sequence: false, attention: 'gather' }
+  const plan = { mesh: [] as MeshAxis[], zero: 0, sequence: false, attention: 'gather' }
   for (const word of text.split(' ')) {
     const [name, value] = word.split('=') as [string, string?]
     if (name === 'zero') plan.zero = Number(value)
     else if (name === 'sequence') plan.sequence = true
     else if (name === 'attention') plan.attention = value!
     else plan.mesh.push({ name, size: Number(value) })
+  }
+  if (plan.attention === 'ring') {
+    plan.mesh = plan.mesh.map((axis) => (axis.name === 'context' ? { ...axis, order: 'zigzag' } : axis))
   }
   return plan as unknown as Plan
 }
@@ -79,6 +83,10 @@ const plans = [
   'tensor=2',
   'tensor=4 sequence',
   'context=2',
+  'context=2 attention=heads',
+  'context=4 attention=ring',
+  'context=2 tensor=2 sequence attention=ring',
+  'context=2 tensor=2 attention=heads',
   'data=2 tensor=2',
   'data=2 tensor=2 zero=3 sequence',
   'data=2 context=2 zero=2',

@@ -55,7 +55,10 @@ export function placementOf(plan: Plan): Placement {
 /** Where an input of a training program lies; results under the same path lie there, too. */
 export function placeOf(plan: Plan, path: string, type: ValueType): InputPlace {
   const weight = path.startsWith('state.')
-  const layout = namedCuts(placementOf(plan), type, whole(type.shape.length))
+  const placement = placementOf(plan)
+  // Time is cut where activations are; a table of positions stays whole.
+  const { time: _, ...named } = placement.named
+  const layout = namedCuts(weight ? { ...placement, named } : placement, type, whole(type.shape.length))
   const stage = path.startsWith('state.optim.') ? 1 : path.startsWith('state.params.') ? 3 : Infinity
   if (plan.zero < stage || !plan.mesh.some(({ name }) => name === 'data')) return { layout, weight }
   const dim = storageDim(plan, type, layout)

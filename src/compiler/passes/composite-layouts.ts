@@ -3,11 +3,13 @@ import type { Node } from '../graph/node.ts'
 import type { Factors } from '../graph/op.ts'
 import { compositeName, optionsOf } from '../ops/call.ts'
 
-/** Null: this composite cannot be cut. */
-export function compositeFactors(node: Node): Factors | null {
+/** `time`: positions may be cut, too, where queries and keys are the same ones. Null: this composite cannot be cut. */
+export function compositeFactors(node: Node, time: boolean): Factors | null {
   const name = compositeName(node)
-  const tokens = ['b', null, 'h', null]
-  const rows = ['b', 'h', null]
+  const same = node.inputs[0]!.shape[1] === node.inputs[1]?.shape[1]
+  const position = time && same ? 't' : null
+  const tokens = ['b', position, 'h', null]
+  const rows = ['b', 'h', position]
   const given = optionsOf(node)
   // Bias and mask are [batch, heads, queries, keys], with extent 1 where they are shared.
   const shared = (at: number): (string | null)[] =>

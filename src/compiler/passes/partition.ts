@@ -30,7 +30,8 @@ import { input, inputOp } from '../ops/input.ts'
 import { scan, scanAttrs, scanOp } from '../ops/scan.ts'
 import { Tensor } from '../trace/tensor.ts'
 import { compositeFactors } from './composite-layouts.ts'
-import { decide, type Operand, type Placement } from './layouts.ts'
+import { contextAttention, contextAxis } from './context-attention.ts'
+import { decide, type Decision, type Operand, type Placement } from './layouts.ts'
 import { localIota, localOp, throughReshape } from './local.ts'
 import { divides, nearest, reshard, type Held } from './reshard.ts'
 import { shardedRows, shardedRowSums } from './sharded-table.ts'
@@ -281,21 +282,39 @@ class Body {
   }
 
   #call(node: Node): void {
-    const composite = compositeByName.get(compositeName(node))
-    const factors = compositeFactors(node)
-    if (!composite || !factors) throw new InternalError(`partition: no layouts for ${compositeName(node)}`)
     const operands = node.inputs.map((x) => this.operand(x))
-    const { inputs, results, soft } = decide(node, factors, operands, this.#placement)
-    const local = invoke(
-      composite,
-      node.inputs.map((x, i) => new Tensor(this.as(x, inputs[i]!))),
-      optionsOf(node),
-    )
     const weight = this.#isWeight(operands)
+    const { decision, results } = this.#callLocally(node, operands)
     this.#several.set(
       node,
-      local.map((tensor, i) => held(tensor.node, results[i]!, soft, weight)),
+      results.map((tensor, i) => held(tensor.node, decision.results[i]!, decision.soft, weight)),
     )
+  }
+
+  #callLocally(
+    node: Node,
+    operands: readonly (Operand | null)[],
+  ): { readonly decision: Decision; readonly results: readonly Tensor[] } {
+    const composite = compositeByName.get(compositeName(node))
+    const fetch = (i: number, layout: Layout): Tensor => new Tensor(this.as(node.inputs[i]!, layout))
+    const decideWith = (time: boolean): Decision => {
+      const factors = compositeFactors(node, time)
+      if (!factors) throw new InternalError(`partition: no layouts for ${compositeName(node)}`)
+      return decide(node, factors, operands, this.#placement)
+    }
+    const cutInTime = decideWith(true)
+    const axis = contextAxis(node, cutInTime, this.#placement)
+    if (axis !== null) {
+      const { layouts, results } = contextAttention(node, axis, cutInTime, this.#placement, fetch)
+      return { decision: { ...cutInTime, results: layouts }, results }
+    }
+    const decision = decideWith(false)
+    const results = invoke(
+      composite!,
+      decision.inputs.map((layout, i) => fetch(i, layout)),
+      optionsOf(node),
+    )
+    return { decision, results }
   }
 
   /** A loop stays a loop. How its carries lie is found by trying: what goes round must come out as it went in. */
