@@ -32,6 +32,7 @@ import {
   type ModelWeights,
   type ParameterSpec,
 } from '../models/language/model.ts'
+import { allFinite, keepIf, lossScaleTypes, nextLossScale, unscaled } from '../optim/loss-scale.ts'
 import { groupedUpdate, optimizerState, optimizers, type Optimizer } from '../optim/optimizers.ts'
 import { scheduleTensor } from '../optim/schedule.ts'
 
@@ -62,7 +63,7 @@ const compileOptions = (config: LanguageConfig, options: CompileOptions): Compil
   ...options,
 })
 
-/** Compiles one training step. Inputs: `tokens` [accumulate, batch, context + 1] i32 and `seed`; outputs: loss, gradNorm, lr. */
+/** Compiles one training step. Inputs: `tokens` [accumulate, batch, context + 1] i32 and `seed`; outputs: loss, gradNorm, lr; with fp16 the loss scale and whether the step was skipped. */
 export function compileStep(
   config: LanguageConfig,
   vocab: number,
@@ -77,6 +78,7 @@ export function compileStep(
       step: scalar('i32'),
       params: parameterTypes(model),
       optim: optimizerState(specs, (path) => choose(path).optimizer),
+      ...(config.precision === 'fp16' ? { lossScale: lossScaleTypes } : {}),
     },
     tokens: valueType(
       'i32',
@@ -89,15 +91,16 @@ export function compileStep(
   const schedule = { steps: config.steps, warmup: config.optim.warmup, cooldown: config.optim.cooldown }
 
   const body = ({ state, tokens, seed }: Tensorised<typeof inputs>): Tensors => {
-    const { step, params, optim } = state
+    const { step, params, optim, lossScale } = state
     const micro = (tokens: Tensor, index: Tensor): { loss: Tensor; grads: ModelWeights } => {
       // Each microbatch draws its own dropout masks: the salt of a draw is the layer, so the number goes into the seed.
       const key = { seed: seed.add(index.mul(0x3504f3)), step }
       const value = loss(params, tokens, model, key)
-      return { loss: value, grads: grad(value, params) }
+      return { loss: value, grads: grad(lossScale ? value.mul(lossScale.scale) : value, params) }
     }
-    const { loss: value, grads } =
+    const { loss: value, grads: raw } =
       accumulate === 1 ? micro(firstOf(tokens), step.mul(0)) : accumulated(tokens, params, micro)
+    const grads = lossScale ? unscaled(raw, lossScale) : raw
     const flat = leaves<Tensor>(grads)
     const norm = flat
       .map(([, g]) => g.square().sum())
@@ -114,15 +117,23 @@ export function compileStep(
       (path) => ({ optimizer: choose(path).optimizer, lr: factor.mul(choose(path).rate) }),
       { beta1, beta2, eps: 1e-10, momentum, weightDecay },
     )
+    const next = {
+      step: step.add(1),
+      params: mapTree<Tensor, Tensor>(params, (_, path) => updated.parameters.get(path)!),
+      optim: updated.state,
+    }
+    const measured = { loss: value, gradNorm: norm, lr: factor.mul(config.optim.lr) }
+    if (!lossScale) return { state: next, ...measured }
+    const finite = allFinite(grads)
+    const scaling = { goodSteps: config.optim.lossScaleSteps }
     return {
       state: {
-        step: step.add(1),
-        params: mapTree<Tensor, Tensor>(params, (_, path) => updated.parameters.get(path)!),
-        optim: updated.state,
+        ...keepIf(finite, next, { step, params, optim }),
+        lossScale: nextLossScale(lossScale, finite, scaling),
       },
-      loss: value,
-      gradNorm: norm,
-      lr: factor.mul(config.optim.lr),
+      ...measured,
+      lossScale: lossScale.scale,
+      skipped: finite.cast('i32').neg().add(1),
     }
   }
   return compile(body, inputs, compileOptions(config, { name: 'train-step', ...options }))
@@ -180,9 +191,11 @@ export function compileEvaluation(
 
 export const evaluationBatch = (config: LanguageConfig): number => config.batch / config.accumulate
 
-/** Fills the step program's parameters with their initial values: a pure function of the seed. */
-export function initialise(program: Program, model: ModelConfig, seed: number): void {
-  specsOf(model).forEach(([path, spec], stream) => {
+/** Fills the step program's state with its initial values, where those are not zero: a pure function of the settings. */
+export function initialise(program: Program, config: LanguageConfig, vocab: number): void {
+  const { seed } = config
+  if (config.precision === 'fp16') program.write('state.lossScale.scale', [config.optim.lossScale])
+  specsOf({ ...config.model, vocab }).forEach(([path, spec], stream) => {
     const values = new Float32Array(sizeOf(spec.shape))
     if (spec.std === 'ones') values.fill(1)
     else if (spec.std > 0) fillNormal(values, spec.std, seed, stream)
