@@ -79,7 +79,7 @@ export interface Program {
   /** Paths and types of inputs and outputs, whole. */
   readonly inputs: ReadonlyMap<string, ValueType>
   readonly outputs: ReadonlyMap<string, ValueType>
-  /** Memory of an input or output: a live view for native programs. bf16 shows as its 16 bits. */
+  /** Memory of an input or output: a live view for native programs. bf16 and f16 show as their 16 bits. */
   view(path: string): Values
   /** Copies values into an input (or state). */
   write(path: string, values: ArrayLike<number>): void
@@ -256,6 +256,7 @@ const arrays = {
   f32: Float32Array,
   f64: Float64Array,
   bf16: Uint16Array,
+  f16: Uint16Array,
   i32: Int32Array,
   u8: Uint8Array,
   bool: Uint8Array,

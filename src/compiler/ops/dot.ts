@@ -1,11 +1,11 @@
 /**
  * Product with contraction: matrix product, batched or not, over any axes (an einsum of two operands). Result axes are
  * the batch axes, then what is left of a, then what is left of b. Costs one multiplication and one addition for every
- * (result, contracted) pair. bf16 operands are accumulated in f32.
+ * (result, contracted) pair. bf16 and f16 operands are accumulated in f32.
  */
 import type { Node } from '../graph/node.ts'
 import type { Op } from '../graph/op.ts'
-import { formatType, isFloat, sizeOf, stridesOf, typeError, valueType } from '../graph/types.ts'
+import { formatType, isFloat, isHalf, sizeOf, stridesOf, typeError, valueType } from '../graph/types.ts'
 import type { DType, ValueType } from '../graph/types.ts'
 import { cast as castTo } from './cast.ts'
 import { apply } from './elementwise.ts'
@@ -170,7 +170,7 @@ export const dotOp: Op = {
   },
 }
 
-const accumulated = (dtype: DType): DType => (dtype === 'bf16' ? 'f32' : dtype)
+const accumulated = (dtype: DType): DType => (isHalf(dtype) ? 'f32' : dtype)
 
 function inverse(permutation: readonly number[]): number[] {
   const out: number[] = []

@@ -46,7 +46,13 @@ export const send = (x: Node, group: Group, peer: number, channel: string): Node
   apply(sendOp, [x], { ...groupAttrs(group), peer, channel })
 
 /** `after`: what must have been computed before the value is asked for, if anything. */
-export const receive = (type: ValueType, group: Group, peer: number, channel: string, after: readonly Node[]): Node =>
+export const receive = (
+  type: ValueType,
+  group: Group,
+  peer: number,
+  channel: string,
+  after: readonly Node[],
+): Node =>
   apply(receiveOp, after, {
     ...groupAttrs(group),
     peer,

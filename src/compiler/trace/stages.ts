@@ -28,11 +28,7 @@ export interface Stages {
 }
 
 /** Traces `loss` in the current graph and cuts it. @throws UserError where there is no loop that can be cut so. */
-export function cutStages(
-  types: Tree<ValueType>,
-  loss: (inputs: Tensors) => Tensor,
-  count: number,
-): Stages {
+export function cutStages(types: Tree<ValueType>, loss: (inputs: Tensors) => Tensor, count: number): Stages {
   const { func, inputPaths } = traceFunction('loss', types, (inputs) => ({ loss: loss(inputs) }))
   const paths = new Map(func.params.map((param, i) => [param, inputPaths[i]!]))
   const loops = reachable(func.results).filter((node) => node.op === scanOp)
@@ -65,7 +61,8 @@ export function cutStages(
     const visit = (node: Node): Node => {
       const made = known.get(node)
       if (made) return made
-      if (node.op === inputOp) throw new InternalError(`pipeline: ${paths.get(node)!} was not given to its stage`)
+      if (node.op === inputOp)
+        throw new InternalError(`pipeline: ${paths.get(node)!} was not given to its stage`)
       const inputs = node.inputs.map(visit)
       const next = onBehalfOf(node, () => currentGraph().intern(node.op, inputs, node.attrs))
       known.set(node, next)
@@ -117,7 +114,8 @@ export function cutStages(
       const results = part.types.map((_, i) => get(part, i))
       if (stage !== last) return results
       for (const node of reachable(func.results)) {
-        if (node.op === getOp && node.inputs[0] === loop) known.set(node, results[node.attrs['index'] as number]!)
+        if (node.op === getOp && node.inputs[0] === loop)
+          known.set(node, results[node.attrs['index'] as number]!)
       }
       return rebuilt(func.results, known)
     },

@@ -7,6 +7,7 @@
  * No sum is split: every element adds its products in one order that depends neither on the team nor on the number of
  * rows, so a sequence gets the same bits alone and in company.
  */
+import { isHalf } from '../../graph/types.ts'
 import type { DotSpec } from './gemm-plan.ts'
 import type { EmittedKernel } from './gemm.ts'
 import { cTypes, lanesOf, type Float, type Support, type VectorTarget } from './prelude.ts'
@@ -21,7 +22,7 @@ const ahead = 8
 
 /** Which of the two drivers a product takes, if any. */
 export function skinnyKind({ a, b, out, batchDims, m, n, k }: DotSpec): 'columns' | 'dots' | undefined {
-  const plain = a.dtype === b.dtype && b.dtype === out && out !== 'bf16' && a.colStride === 1
+  const plain = a.dtype === b.dtype && b.dtype === out && !isHalf(out) && a.colStride === 1
   if (!plain || batchDims.length > 0 || m > mostRows || k < 2) return undefined
   if (b.colStride === 1 && n > 1) return 'columns'
   return b.rowStride === 1 ? 'dots' : undefined

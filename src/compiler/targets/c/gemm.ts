@@ -4,6 +4,7 @@
  * register tiles (tile.ts); a product of the program is a few constants and a call, so that forty of them compile as
  * fast as one. Layout of the team's scratch: copied panels of b, shared, then a copied block of a for each thread.
  */
+import { isHalf } from '../../graph/types.ts'
 import { accumulator, batchesOf, planGemm, type DotSpec, type Element, type GemmPlan } from './gemm-plan.ts'
 import { emitPairDot, pairKind } from './gemm-bf16.ts'
 import type { Nature } from './span.ts'
@@ -168,7 +169,7 @@ function transposed(spec: DotSpec): DotSpec {
 
 /** Few rows against a b whose columns are contiguous: dot products along the depth, instead of turning b around. */
 function usesDotProducts({ a, b, out, m, n }: DotSpec): boolean {
-  const plain = a.dtype === b.dtype && b.dtype === out && out !== 'bf16'
+  const plain = a.dtype === b.dtype && b.dtype === out && !isHalf(out)
   return plain && m <= 4 && b.rowStride === 1 && a.colStride === 1 && (b.colStride !== 1 || n === 1)
 }
 
@@ -253,8 +254,8 @@ INLINE long least(const long a, const long b) { return a < b ? a : b; }
 `,
 })
 
-const loaded = (dtype: Element, text: string): string => (dtype === 'bf16' ? `bf16_to_f32(${text})` : text)
-const stored = (dtype: Element, text: string): string => (dtype === 'bf16' ? `f32_to_bf16(${text})` : text)
+const loaded = (dtype: Element, text: string): string => (isHalf(dtype) ? `${dtype}_to_f32(${text})` : text)
+const stored = (dtype: Element, text: string): string => (isHalf(dtype) ? `f32_to_${dtype}(${text})` : text)
 
 /** The copy of part of a panel of b, in the accumulator's type. */
 function emitPanelPacking(types: Types, target: VectorTarget): Support {

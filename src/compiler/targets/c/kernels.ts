@@ -22,6 +22,7 @@ import {
 } from './attention.ts'
 import { emitCachedAttention, type CachedAttentionSpec } from './cached-attention.ts'
 import { emitConv, type ConvSpec } from './conv.ts'
+import type { Element } from './gemm-plan.ts'
 import { emitDot, type DotSpec, type EmittedKernel } from './gemm.ts'
 import { isRowLocal, never, type Locality, type Nature } from './span.ts'
 import { uniqueSupport, type Support, type VectorTarget } from './prelude.ts'
@@ -216,7 +217,7 @@ export class KernelLibrary {
       a: left.batch[i]!,
       b: right.batch[i]!,
     }))
-    const dtype = x.dtype as 'f32' | 'f64' | 'bf16'
+    const dtype = x.dtype as Element
     const spec: DotSpec = {
       a: { dtype, rowStride: left.free, colStride: left.contract },
       b: { dtype, rowStride: right.contract, colStride: right.free },

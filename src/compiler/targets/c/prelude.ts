@@ -26,8 +26,8 @@ export interface Support {
 /** Element types that kernels compute in. */
 export type Float = 'f32' | 'f64'
 
-export const cTypes = { f32: 'float', f64: 'double', bf16: 'bf16' } as const
-export const floatBytes = { f32: 4, f64: 8, bf16: 2 } as const
+export const cTypes = { f32: 'float', f64: 'double', bf16: 'bf16', f16: 'f16' } as const
+export const floatBytes = { f32: 4, f64: 8, bf16: 2, f16: 2 } as const
 
 /** Elements of a vector register. */
 export const lanesOf = (dtype: Float, target: VectorTarget): number => target.vectorBytes / floatBytes[dtype]

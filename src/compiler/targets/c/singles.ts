@@ -3,7 +3,7 @@
  * in a fixed number of leaves combined in a fixed tree, so their bits do not depend on the number of threads.
  */
 import type { Node } from '../../graph/node.ts'
-import { dtypeBytes, isFloat, sizeOf } from '../../graph/types.ts'
+import { dtypeBytes, isFloat, isHalf, sizeOf } from '../../graph/types.ts'
 import { concatAxis } from '../../ops/concat.ts'
 import { reducedAxes } from '../../ops/reduce.ts'
 import { leadingReduce, type Fusion, type SingleKernel } from './fuse.ts'
@@ -177,7 +177,7 @@ function emitColumns({ node, fused }: SingleKernel, fusion: Fusion): KernelText 
       : `{ const ${type} x = ${other}; ${target} = ${target} < x ? x : ${target}; }`
   const leaves = Math.max(1, Math.min(maxLeaves, Math.floor(rows / (whole ? 1024 : 16))))
   const serial = size <= serialLimit
-  const stored = (text: string): string => (node.dtype === 'bf16' ? `f32_to_bf16(${text})` : text)
+  const stored = (text: string): string => (isHalf(node.dtype) ? `f32_to_${node.dtype}(${text})` : text)
   const leafBounds = [
     `const int64_t from = ${rows}LL * leaf / ${leaves}, to = ${rows}LL * (leaf + 1) / ${leaves};`,
     `${type} *const partial = (${type} *)scratch + leaf * ${columns};`,
