@@ -57,7 +57,11 @@ function fillInputs(program: Program): void {
   }
 }
 
-async function agrees(source: Source, plan: string, common: CompileOptions): Promise<void> {
+async function agrees(
+  source: Source,
+  plan: string,
+  { within, ...common }: CompileOptions & { readonly within: number },
+): Promise<void> {
   const run = async (options: CompileOptions): Promise<Program> => {
     const program = await compile(source.body, source.inputs, { target: 'reference', ...common, ...options })
     fillInputs(program)
@@ -70,7 +74,7 @@ async function agrees(source: Source, plan: string, common: CompileOptions): Pro
     const [want, got] = [Array.from(one.view(path)), Array.from(many.view(path))]
     const scale = want.reduce((most, x) => Math.max(most, Math.abs(x)), 1e-3)
     const worst = want.reduce((most, x, i) => Math.max(most, Math.abs(x - got[i]!) / scale), 0)
-    assert.ok(worst < 1e-11, `${plan}: ${path} differs by ${worst}`)
+    assert.ok(worst <= within, `${plan}: ${path} differs by ${worst}`)
   }
 }
 
@@ -109,7 +113,14 @@ for (const [name, overrides] of Object.entries(models)) {
       const impossible =
         (name === 'accumulation' && plan.startsWith('data=4')) ||
         (name.startsWith('grouped') && plan.startsWith('tensor=4'))
-      if (!impossible) await agrees(source, plan, { recompute: name === 'recompute' })
+      if (!impossible) await agrees(source, plan, { recompute: name === 'recompute', within: 1e-11 })
     }
   })
 }
+
+test('data-parallel widths 1, 2, 4 and 8 give the same bits', async () => {
+  for (const name of ['modern', 'gpt2', 'muon']) {
+    const source = language({ ...models[name], batch: 8 })
+    for (const plan of ['data=2', 'data=4', 'data=8']) await agrees(source, plan, { leaves: 8, within: 0 })
+  }
+})

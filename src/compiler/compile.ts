@@ -30,6 +30,11 @@ export interface CompileOptions {
   readonly precision?: Precision
   /** Honour `checkpoint` marks: less memory, more FLOPs. Default false. */
   readonly recompute?: boolean
+  /**
+   * Into how many leaves sums over axes named `batch` are cut, so that a spread batch gives the same bits
+   * (passes/leaves.ts): a power of two, or 0 (default) for whatever is fastest.
+   */
+  readonly leaves?: number
   /** The emitted program counts its own FLOPs (slow; for tests). */
   readonly checking?: boolean
   /** The program records what each kernel costs, for `profile()`. The arithmetic is the same. */
@@ -116,6 +121,7 @@ export async function compile<I extends Tree<ValueType>>(
   const policies: Policies = {
     precision: options.precision ?? 'f32',
     recompute: options.recompute ? 'marked' : 'none',
+    leaves: options.leaves ?? 0,
     claimed,
   }
   const name = options.name ?? 'program'
@@ -154,7 +160,7 @@ export async function compile<I extends Tree<ValueType>>(
   const built = buildC(
     func,
     traced,
-    { threads, vectorBytes, registers, bf16Products },
+    { threads, vectorBytes, registers, bf16Products, rowsAlike: policies.leaves > 0 },
     [
       `${name}: ${flops.toLocaleString('en')} FLOP a step, ${threads} threads, ${vectorBytes * 8}-bit vectors`,
     ],

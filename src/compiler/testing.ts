@@ -150,7 +150,12 @@ export function readValues(program: Program, path: string): ArrayLike<number> {
 }
 
 /** Policies under which every target computes what was written: nothing claimed, nothing recomputed, full precision. */
-export const plainPolicies: Policies = { precision: 'f32', recompute: 'none', claimed: () => false }
+export const plainPolicies: Policies = {
+  precision: 'f32',
+  recompute: 'none',
+  leaves: 0,
+  claimed: () => false,
+}
 
 export interface GradientCheck {
   /** Inputs to differentiate by; default: all floats. */

@@ -214,7 +214,7 @@ class Body {
 
   #local(node: Node, inputs: readonly Layout[], result: Layout): Node {
     const local = node.inputs.map((x, i) => this.as(x, inputs[i]!))
-    return localOp(this.#mesh, node, local, result)
+    return localOp(this.#mesh, node, local, inputs, result)
   }
 
   /** A slice with a named dimension that the rules cut, and which is whole so far, is cut here: nothing travels. */
@@ -262,6 +262,7 @@ class Body {
       this.#mesh,
       node,
       node.inputs.map((x) => this.as(x, layout)),
+      node.inputs.map(() => layout),
       layout,
     )
   }

@@ -33,6 +33,8 @@ export interface DotSpec {
   readonly m: number
   readonly n: number
   readonly k: number
+  /** The contracted axis in equal runs, each summed by itself and added pairwise: see ops/leaves.ts. */
+  readonly leaves?: number
 }
 
 export interface GemmPlan {

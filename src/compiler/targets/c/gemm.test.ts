@@ -231,7 +231,9 @@ const skinny: readonly Case[] = [1, 2, 4, 7, 8, 9, 16].flatMap((m) => [
 
 test('products of few rows are exact on vectors of every width, and count their operations', async () => {
   const specs = skinny.map(({ spec }) => spec)
-  assert.ok(specs.every((spec) => skinnyKind(spec) !== undefined))
+  assert.ok(
+    specs.every((spec) => skinnyKind(spec, { threads: 1, vectorBytes: 64, registers: 32 }) !== undefined),
+  )
   for (const target of [
     { threads: 2, vectorBytes: 64, registers: 32 },
     { threads: 3, vectorBytes: 32, registers: 16 },

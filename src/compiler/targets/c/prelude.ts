@@ -15,6 +15,8 @@ export interface VectorTarget {
   readonly registers: 32 | 16
   /** Instructions for products of bf16 operands, where there are any faster than f32 multiply-adds. */
   readonly bf16Products?: 'bf16' | 'i16' | undefined
+  /** Rows of a product get the same bits however many there are: the batch may be spread over devices. */
+  readonly rowsAlike?: boolean
 }
 
 /** A piece of C that several kernels share: emit it once, before its first user. Equal names mean equal code. */
