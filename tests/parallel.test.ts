@@ -4,11 +4,14 @@
  */
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import type { MeshAxis } from '../src/compiler/graph/mesh.ts'
+import type { Mesh, MeshAxis } from '../src/compiler/graph/mesh.ts'
 import { compile, sizeOf, type CompileOptions, type Program } from '../src/compiler/index.ts'
-import { resolveConfig, type LanguageOverrides } from '../src/models/language/config.ts'
+import { resolveConfig, type LanguageConfig, type LanguageOverrides } from '../src/models/language/config.ts'
 import { stepSource, type Source } from '../src/train/programs.ts'
+import type { Parallel } from '../src/compiler/ranked.ts'
 import { parallelOf, type Plan } from '../src/parallel/plan.ts'
+import { makeSchedule } from '../src/parallel/schedule/index.ts'
+import { pipelineSources } from '../src/train/pipeline.ts'
 
 const vocab = 16
 
@@ -20,7 +23,7 @@ function planOf(text: string): Plan {
     if (name === 'zero') plan.zero = Number(value)
     else if (name === 'sequence') plan.sequence = true
     else if (name === 'attention') plan.attention = value!
-    else plan.mesh.push({ name, size: Number(value) })
+    else if (value !== undefined) plan.mesh.push({ name, size: Number(value) })
   }
   if (plan.attention === 'ring') {
     plan.mesh = plan.mesh.map((axis) => (axis.name === 'context' ? { ...axis, order: 'zigzag' } : axis))
@@ -28,16 +31,15 @@ function planOf(text: string): Plan {
   return plan as unknown as Plan
 }
 
-const language = (overrides: LanguageOverrides): Source =>
-  stepSource(
-    resolveConfig({
-      batch: 4,
-      steps: 10,
-      ...overrides,
-      model: { layers: 2, width: 16, heads: 4, kvHeads: 4, context: 8, ...overrides.model },
-    } as LanguageOverrides),
-    vocab,
-  )
+const configOf = (overrides: LanguageOverrides): LanguageConfig =>
+  resolveConfig({
+    batch: 4,
+    steps: 10,
+    ...overrides,
+    model: { layers: 2, width: 16, heads: 4, kvHeads: 4, context: 8, ...overrides.model },
+  } as LanguageOverrides)
+
+const language = (overrides: LanguageOverrides): Source => stepSource(configOf(overrides), vocab)
 
 /** Deterministic values of a sensible kind for every input. */
 function fillInputs(program: Program): void {
@@ -60,7 +62,16 @@ function fillInputs(program: Program): void {
 async function agrees(
   source: Source,
   plan: string,
-  { within, ...common }: CompileOptions & { readonly within: number },
+  {
+    within,
+    pipeline,
+    mesh,
+    ...common
+  }: CompileOptions & {
+    readonly within: number
+    readonly pipeline?: Parallel['pipeline']
+    readonly mesh?: Mesh
+  },
 ): Promise<void> {
   const run = async (options: CompileOptions): Promise<Program> => {
     const program = await compile(source.body, source.inputs, { target: 'reference', ...common, ...options })
@@ -69,7 +80,12 @@ async function agrees(
     return program
   }
   const one = await run({})
-  const many = await run({ parallel: parallelOf(planOf(plan)) })
+  const many = await run({
+    parallel: {
+      ...parallelOf({ ...planOf(plan), ...(mesh ? { mesh } : {}) }),
+      ...(pipeline ? { pipeline } : {}),
+    },
+  })
   for (const path of one.outputs.keys()) {
     const [want, got] = [Array.from(one.view(path)), Array.from(many.view(path))]
     const scale = want.reduce((most, x) => Math.max(most, Math.abs(x)), 1e-3)
@@ -122,5 +138,34 @@ test('data-parallel widths 1, 2, 4 and 8 give the same bits', async () => {
   for (const name of ['modern', 'gpt2', 'muon']) {
     const source = language({ ...models[name], batch: 8 })
     for (const plan of ['data=2', 'data=4', 'data=8']) await agrees(source, plan, { leaves: 8, within: 0 })
+  }
+})
+
+test('pipelines equal gradient accumulation on one device, alone and with other axes', async () => {
+  const cases = [
+    ['pipe=2', 'gpipe', 1],
+    ['pipe=2', '1f1b', 1],
+    ['pipe=4', '1f1b', 1],
+    ['pipe=2', 'interleaved', 2],
+    ['pipe=2 data=2', '1f1b', 1],
+    ['data=2 pipe=2 tensor=2 zero=1 sequence', '1f1b', 1],
+    ['pipe=2 context=2 attention=ring', 'gpipe', 1],
+  ] as const
+  for (const block of ['modern', 'gpt2'] as const) {
+    const config = configOf({ batch: 8, accumulate: 4, model: { layers: 4, block } } as LanguageOverrides)
+    for (const [plan, name, stagesPerRank] of cases) {
+      const { mesh } = planOf(plan)
+      const { size } = mesh.find((axis) => axis.name === 'pipe')!
+      const schedule = makeSchedule(name, { ranks: size, microbatches: 4, stagesPerRank })
+      const stages = pipelineSources(config, vocab, mesh, 'pipe', schedule)
+      const ordered = mesh.map((axis) =>
+        axis.name === 'pipe' && stagesPerRank > 1 ? { ...axis, order: stagesPerRank } : axis,
+      )
+      await agrees(stepSource(config, vocab), `${plan} ${name}`, {
+        within: 1e-11,
+        pipeline: { axis: 'pipe', stages },
+        mesh: ordered,
+      })
+    }
   }
 })

@@ -10,7 +10,14 @@ import { flopsOf } from './ops/cost.ts'
 import { runPipeline, type Policies } from './passes/pipeline.ts'
 import type { Precision } from './passes/precision.ts'
 import { readProfile, type Profile } from './profile.ts'
-import { partitionProgram, referenceRanks, type Parallel, type Partitioned } from './ranked.ts'
+import {
+  partitionProgram,
+  referenceRanks,
+  type NamedFunc,
+  type Parallel,
+  type Partitioned,
+  type StageSource,
+} from './ranked.ts'
 import { machine } from './runtime/machine.ts'
 import { openNative, type NativeProgram } from './runtime/native.ts'
 import { compileShared } from './runtime/toolchain.ts'
@@ -79,7 +86,7 @@ export interface Program {
   readonly compileSeconds: number
   /** The native code came from the cache. */
   readonly cached: boolean
-  /** Of a program over several ranks: their mesh, the local program, and how its inputs and results lie. */
+  /** Of a program over several ranks: their mesh, the local programs, and how their inputs and results lie. */
   readonly cut?: Partitioned
   /** Paths and types of inputs and outputs, whole. */
   readonly inputs: ReadonlyMap<string, ValueType>
@@ -130,9 +137,18 @@ export async function compile<I extends Tree<ValueType>>(
   )
   checkState(traced)
   const whole = runPipeline(traced.func, policies, options.observe)
+  const stage = ({ body, inputs }: StageSource): NamedFunc => {
+    const traced = inGraph(new Graph(), () => traceFunction(name, inputs, body))
+    return { ...traced, func: runPipeline(traced.func, policies, options.observe) }
+  }
   const cut =
-    options.parallel && partitionProgram(whole, traced.inputPaths, traced.outputPaths, options.parallel)
-  const func = cut?.func ?? whole
+    options.parallel &&
+    partitionProgram(
+      options.parallel.pipeline?.stages.map(stage) ?? [{ ...traced, func: whole }],
+      new Map(traced.inputPaths.map((path, i) => [path, whole.params[i]!.type])),
+      options.parallel,
+    )
+  const func = cut?.parts[0]?.func ?? whole
   const flops = flopsOf(func)
   const types = (
     paths: readonly string[],
@@ -324,8 +340,12 @@ function referenceProgram(
 ): Program {
   const { cut } = shared
   if (cut) {
-    const ranks = referenceRanks(cut, inputPaths, outputPaths, new Map([...shared.outputs, ...shared.inputs]))
-    return interpreted(shared, compileSeconds, ranks)
+    const ranks = referenceRanks(cut, new Map([...shared.outputs, ...shared.inputs]))
+    return interpreted(shared, compileSeconds, {
+      view: (path) => ranks.view(path),
+      write: (path, values) => ranks.write(path, values),
+      run: () => ranks.run(),
+    })
   }
   const values = new Map<string, Float64Array>(
     inputPaths.map((path, i) => {

@@ -36,11 +36,16 @@ export function placementOf(plan: Plan): Placement {
   const { mesh, zero, sequence, attention } = plan
   const named: Record<string, string[]> = {}
   for (const { name } of mesh) for (const dim of cutBy[name] ?? []) named[dim] = [...(named[dim] ?? []), name]
-  return {
+  const placement: Placement = {
     mesh,
     weightAxes: ['tensor', 'expert'],
     named,
     context: attention,
+    boundary(type) {
+      const layout = namedCuts(placement, type, whole(type.shape.length))
+      const dim = mesh.some(({ name }) => name === 'tensor') ? placement.settle(type, layout, 'tensor') : null
+      return { ...layout, dims: layout.dims.map((axes, i) => (i === dim ? [...axes, 'tensor'] : axes)) }
+    },
     settle(type, layout, axis) {
       if (axis === 'data' && zero > 0) return storageDim(plan, type, layout)
       // The residual stream, and nothing else that happens to have a time.
@@ -50,6 +55,7 @@ export function placementOf(plan: Plan): Placement {
     },
     inLoop: (axis) => axis === 'data' && zero >= 2,
   }
+  return placement
 }
 
 /** Where an input of a training program lies; results under the same path lie there, too. */

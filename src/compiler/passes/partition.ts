@@ -28,6 +28,7 @@ import { constantOf, fill } from '../ops/constant.ts'
 import { get, getOp } from '../ops/get.ts'
 import { input, inputOp } from '../ops/input.ts'
 import { scan, scanAttrs, scanOp } from '../ops/scan.ts'
+import { receiveOp, sendOp } from '../ops/send.ts'
 import { Tensor } from '../trace/tensor.ts'
 import { compositeFactors } from './composite-layouts.ts'
 import { contextAttention, contextAxis } from './context-attention.ts'
@@ -182,6 +183,25 @@ class Body {
         result,
         operands[0]?.soft ?? none,
         weight,
+      )
+      return
+    }
+    if (node.op === receiveOp) {
+      // Both ends know how what crosses between stages lies.
+      const layout = this.#placement.boundary(node.type)
+      const after = node.inputs.map((x) => this.as(x, this.operand(x)?.layout ?? whole(x.shape.length)))
+      const shape = localShape(this.#mesh, layout, node.shape)
+      const soft = new Set(this.#placement.weightAxes.filter((axis) => layout.dims.flat().includes(axis)))
+      this.#hold(node, currentGraph().intern(node.op, after, { ...node.attrs, shape }), layout, soft, false)
+      return
+    }
+    if (node.op === sendOp) {
+      this.#hold(
+        node,
+        this.#local(node, [this.#placement.boundary(node.inputs[0]!.type)], whole(0)),
+        whole(0),
+        none,
+        false,
       )
       return
     }
