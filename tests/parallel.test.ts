@@ -158,9 +158,8 @@ test('pipelines equal gradient accumulation on one device, alone and with other 
       const { size } = mesh.find((axis) => axis.name === 'pipe')!
       const schedule = makeSchedule(name, { ranks: size, microbatches: 4, stagesPerRank })
       const stages = pipelineSources(config, vocab, mesh, 'pipe', schedule)
-      const ordered = mesh.map((axis) =>
-        axis.name === 'pipe' && stagesPerRank > 1 ? { ...axis, order: stagesPerRank } : axis,
-      )
+      const pipe: MeshAxis = { name: 'pipe', size, ...(stagesPerRank > 1 ? { order: stagesPerRank } : {}) }
+      const ordered = mesh.map((axis) => (axis.name === 'pipe' ? pipe : axis))
       await agrees(stepSource(config, vocab), `${plan} ${name}`, {
         within: 1e-11,
         pipeline: { axis: 'pipe', stages },

@@ -35,6 +35,12 @@ export const whole = (rank: number): Layout => ({ dims: Array.from({ length: ran
 /** The same layout with nothing left to combine. */
 export const resolved = ({ dims }: Layout): Layout => ({ dims, partial: {} })
 
+/** The layout with one dimension cut once more, within the cuts it has. */
+export const alsoCut = ({ dims, partial }: Layout, dim: number, axis: string): Layout => ({
+  dims: [...dims.slice(0, dim), [...dims[dim]!, axis], ...dims.slice(dim + 1)],
+  partial,
+})
+
 export const sameLayout = (a: Layout, b: Layout): boolean => layoutKey(a) === layoutKey(b)
 
 /** `data+expert,.,tensor|sum data`: for keys, comments and errors. */

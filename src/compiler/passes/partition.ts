@@ -12,6 +12,7 @@ import { compositeByName } from '../composites/index.ts'
 import { invoke } from '../composites/composite.ts'
 import { currentGraph, onBehalfOf, reachable, type Func, type Node } from '../graph/node.ts'
 import {
+  alsoCut,
   isWhole,
   layoutKey,
   localShape,
@@ -420,8 +421,8 @@ class Body {
     for (const axis of axes) {
       const dim = this.#placement.settle(node.type, layout, axis)
       const partial = Object.fromEntries(Object.entries(layout.partial).filter(([name]) => name !== axis))
-      const cuts = layout.dims.map((list, i) => (i === dim ? [...list, axis] : list))
-      layout = { dims: cuts, partial }
+      const combined = { dims: layout.dims, partial }
+      layout = dim === null ? combined : alsoCut(combined, dim, axis)
       if (dim !== null) soft.add(axis)
     }
     return { layout, soft, weight: operand.weight, node: this.as(node, layout) }
