@@ -4,12 +4,22 @@
  * input of the same name, in place, and stays in the program between runs.
  */
 import { failure, InternalError, type UserError } from '../errors.ts'
+import { ranksOf, sameLayout, type Layout } from './graph/mesh.ts'
 import { Graph, inGraph, type Func } from './graph/node.ts'
 import { bytesOf, formatType, sizeOf, typeError, type DType, type ValueType } from './graph/types.ts'
 import { flopsOf } from './ops/cost.ts'
 import { runPipeline, type Policies } from './passes/pipeline.ts'
 import type { Precision } from './passes/precision.ts'
 import { readProfile, type Profile } from './profile.ts'
+import {
+  layoutsOf,
+  readTraffic,
+  viewWhole,
+  writeWhole,
+  type Memory,
+  type Piece,
+  type Traffic,
+} from './ranked-native.ts'
 import {
   partitionProgram,
   referenceRanks,
@@ -60,7 +70,7 @@ export interface CompileOptions {
   readonly observe?: (stage: string, func: Func) => void
 }
 
-export type Values = Float32Array | Float64Array | Int32Array | Uint8Array | Uint16Array
+export type Values = Memory
 
 export interface ProgramMemory {
   /** Everything: what the program allocates, once, when it is opened. */
@@ -101,6 +111,8 @@ export interface Program {
   runBlocking(): void
   /** FLOPs counted so far by a checking build. */
   countedFlops(): number
+  /** What each collective of a program over several ranks has sent so far; empty for others and for the reference. */
+  traffic(): Traffic[]
   /**
    * What the runs since the last call of `profile` cost, kernel by kernel.
    * @throws UserError for a program compiled without `profile: true`.
@@ -164,13 +176,24 @@ export async function compile<I extends Tree<ValueType>>(
   const seconds = (): number => (performance.now() - started) / 1000
   const known = options.shares && internals.get(options.shares)
   if (options.target === 'reference') return referenceProgram(func, traced, shared, seconds(), options.shares)
+  if (cut && cut.parts.length > 1) {
+    throw failure({
+      where: name,
+      got: 'a pipeline for the native target',
+      expected: 'the reference target',
+      fix: 'use a mesh without pipe',
+    })
+  }
   const here = await machine()
   const { vectorBytes, registers, bf16Products } = here
-  const threads = options.threads || here.cores
+  const ranks = cut ? ranksOf(cut.mesh) : 1
+  const threads = options.threads || Math.max(1, Math.floor(here.cores / ranks))
+  const layouts = cut?.parts[0] && layoutsOf(cut.parts[0])
   const lent = new Map(
     (known?.inputs ?? []).flatMap((slot) => {
-      const mine = shared.inputs.get(slot.path)
-      return mine && formatType(mine) === formatType(slot.type) ? [[slot.path, slot]] : []
+      const mine = func.params[traced.inputPaths.indexOf(slot.path)]?.type
+      const alike = ranks === known!.native.arenas.length && sameCut(layouts, known!.layouts, slot.path)
+      return mine && alike && formatType(mine) === formatType(slot.type) ? [[slot.path, slot]] : []
     }),
   )
   const built = buildC(
@@ -180,7 +203,7 @@ export async function compile<I extends Tree<ValueType>>(
     [
       `${name}: ${flops.toLocaleString('en')} FLOP a step, ${threads} threads, ${vectorBytes * 8}-bit vectors`,
     ],
-    options,
+    { ...options, ranks },
     lent,
   )
   const sumBytes = (list: readonly Slot[], state: boolean): number =>
@@ -209,30 +232,54 @@ export async function compile<I extends Tree<ValueType>>(
       ...(options.profile ? ['-DANNEAL_PROFILE'] : []),
     ],
   })
-  const native = openNative(compiled.path, built.arenaBytes, known?.native)
+  const native = openNative(compiled.path, built.arenaBytes, ranks, known?.native)
   const slots = new Map([...built.outputs, ...built.inputs].map((slot) => [slot.path, slot]))
+  const noSuch = (path: string): InternalError =>
+    new InternalError(`program ${name} has no '${path}', only ${[...slots.keys()].join(', ')}`)
   const views = new Map<string, Values>()
   const view = (path: string): Values => {
     const slot = slots.get(path)
-    if (!slot)
-      throw new InternalError(`program ${name} has no '${path}', only ${[...slots.keys()].join(', ')}`)
-    const made = views.get(path) ?? (lent.has(path) ? options.shares!.view(path) : viewOf(native.arena, slot))
+    if (!slot) throw noSuch(path)
+    const made =
+      views.get(path) ?? (lent.has(path) ? options.shares!.view(path) : viewOf(native.arenas[0]!, slot))
     views.set(path, made)
     return made
   }
   const write = (path: string, values: ArrayLike<number>): void => fillView(name, path, view(path), values)
+  const typeOf = (path: string): ValueType => {
+    const type = shared.inputs.get(path) ?? shared.outputs.get(path)
+    if (!type) throw noSuch(path)
+    return type
+  }
+  const pieces = (path: string): Piece[] => {
+    if (lent.has(path)) return internals.get(options.shares!)!.pieces(path)
+    const slot = slots.get(path)
+    if (!slot) throw noSuch(path)
+    return native.arenas.map((arena, rank) => ({ rank, data: viewOf(arena, slot) }))
+  }
+  const border: Pick<Program, 'view' | 'write'> =
+    cut && layouts
+      ? {
+          view: (path) => viewWhole(cut.mesh, layouts.get(path)!, typeOf(path), pieces(path)),
+          write(path, values) {
+            checkLength(name, path, sizeOf(typeOf(path).shape), values)
+            writeWhole(cut.mesh, layouts.get(path)!, typeOf(path), values, pieces(path))
+          },
+        }
+      : { view, write }
   const program: Program = {
     ...described,
     compileSeconds: seconds(),
     cached: compiled.cached,
-    view,
-    write,
+    view: border.view,
+    write: border.write,
     run(values = {}) {
-      for (const [path, data] of Object.entries(values)) write(path, data)
+      for (const [path, data] of Object.entries(values)) border.write(path, data)
       return native.run()
     },
     runBlocking: () => native.runBlocking(),
     countedFlops: () => native.countedFlops(),
+    traffic: () => (ranks === 1 ? [] : readTraffic(native.traffic, built.collectives, ranks)),
     profile() {
       if (!options.profile) throw notProfiled(name)
       const { bytes } = profileLayout(built.sites, threads)
@@ -240,12 +287,31 @@ export async function compile<I extends Tree<ValueType>>(
     },
     close: () => native.close(),
   }
-  internals.set(program, { native, inputs: built.inputs.filter((slot) => !lent.has(slot.path)) })
+  const own = built.inputs.filter((slot) => !lent.has(slot.path))
+  internals.set(program, { native, inputs: own, layouts, pieces })
   return program
 }
 
 /** What a program needs of another whose inputs it shares. */
-const internals = new WeakMap<Program, { readonly native: NativeProgram; readonly inputs: readonly Slot[] }>()
+const internals = new WeakMap<
+  Program,
+  {
+    readonly native: NativeProgram
+    readonly inputs: readonly Slot[]
+    readonly layouts: ReadonlyMap<string, Layout> | undefined
+    readonly pieces: (path: string) => Piece[]
+  }
+>()
+
+/** Whether a value is cut in the same way in two programs. */
+function sameCut(
+  a: ReadonlyMap<string, Layout> | undefined,
+  b: ReadonlyMap<string, Layout> | undefined,
+  path: string,
+): boolean {
+  const [mine, theirs] = [a?.get(path), b?.get(path)]
+  return mine && theirs ? sameLayout(mine, theirs) : mine === theirs
+}
 
 /** The tensor tree that a tree of types becomes inside the traced function. */
 export type Tensorised<T> = T extends ValueType ? Tensor : { readonly [K in keyof T]: Tensorised<T[K]> }
@@ -287,22 +353,23 @@ const arrays = {
 const viewOf = (arena: ArrayBuffer, { type, offset }: Slot): Values =>
   new arrays[type.dtype](arena, offset, sizeOf(type.shape))
 
+function checkLength(program: string, path: string, wanted: number, values: ArrayLike<number>): void {
+  if (values.length === wanted) return
+  throw typeError(`${program}: input '${path}'`, `${values.length} values`, `${wanted}`, 'check the shape')
+}
+
 function fillView(program: string, path: string, target: Values, values: ArrayLike<number>): void {
-  if (values.length !== target.length) {
-    throw typeError(
-      `${program}: input '${path}'`,
-      `${values.length} values`,
-      `${target.length}`,
-      'check the shape',
-    )
-  }
+  checkLength(program, path, target.length, values)
   target.set(values)
 }
 
 /** What a program that is text and nothing else says to whoever wants to run it. */
 function onlyText(
   name: string,
-): Pick<Program, 'cached' | 'view' | 'write' | 'run' | 'runBlocking' | 'countedFlops' | 'profile' | 'close'> {
+): Pick<
+  Program,
+  'cached' | 'view' | 'write' | 'run' | 'runBlocking' | 'countedFlops' | 'traffic' | 'profile' | 'close'
+> {
   const refuse = (): never => {
     throw failure({
       where: name,
@@ -318,6 +385,7 @@ function onlyText(
     run: async () => refuse(),
     runBlocking: refuse,
     countedFlops: refuse,
+    traffic: refuse,
     profile: refuse,
     close() {},
   }
@@ -394,6 +462,7 @@ function interpreted(
     },
     runBlocking: run,
     countedFlops: () => 0,
+    traffic: () => [],
     profile() {
       throw notProfiled('reference')
     },

@@ -7,9 +7,10 @@ import { InternalError, failure } from '../../errors.ts'
 import { loadShared, viewMemory } from './toolchain.ts'
 
 export interface NativeProgram {
-  readonly arena: ArrayBuffer
-  /** Its address, for a program that borrows from this one. */
-  readonly pointer: unknown
+  /** One for each rank. */
+  readonly arenas: readonly ArrayBuffer[]
+  /** Their addresses, for a program that borrows from this one. */
+  readonly pointers: readonly unknown[]
   readonly closed: boolean
   /** One step, off the main thread. */
   run(): Promise<void>
@@ -19,6 +20,8 @@ export interface NativeProgram {
   countedFlops(): number
   /** Memory of the profile of a build with -DANNEAL_PROFILE, of which the caller knows the size. */
   profile(bytes: number): ArrayBuffer
+  /** What collectives have sent so far, as collectives.h counts it. */
+  traffic(bytes: number): ArrayBuffer
   close(): void
 }
 
@@ -26,8 +29,13 @@ export interface NativeProgram {
 const open = new Set<string>()
 let copies = 0
 
-/** `lender`: the program in whose arena this one finds the inputs it shares; it must stay open. */
-export function openNative(path: string, arenaBytes: number, lender?: NativeProgram): NativeProgram {
+/** `lender`: the program in whose arenas this one finds the inputs it shares; it must stay open. */
+export function openNative(
+  path: string,
+  arenaBytes: number,
+  ranks: number,
+  lender?: NativeProgram,
+): NativeProgram {
   const own = open.has(path) ? `${path.replace(/\.so$/, '')}.${process.pid}-${copies++}.so` : path
   if (own !== path) copyFileSync(path, own)
   const library = loadShared(own)
@@ -36,23 +44,25 @@ export function openNative(path: string, arenaBytes: number, lender?: NativeProg
   const start = library.func('void *anneal_open(void)')
   const bytes = Number(library.func('int64_t anneal_arena_bytes(void)')() as number | bigint)
   if (bytes !== arenaBytes) throw new InternalError(`${path}: arena of ${bytes} bytes, planned ${arenaBytes}`)
-  const pointer = start() as unknown
-  if (!pointer) {
+  if (!start()) {
     throw failure({
       where: 'program memory',
       got: 'a refusal from the operating system',
-      expected: `${arenaBytes} bytes`,
+      expected: ranks > 1 ? `${arenaBytes} bytes for each of ${ranks} ranks` : `${arenaBytes} bytes`,
       fix: 'use a smaller batch, context or model, or recompute=true',
     })
   }
-  library.func('void anneal_borrow(void *arena)')(lender?.pointer ?? null)
+  const arenaOf = library.func('void *anneal_arena(int rank)')
+  const borrow = library.func('void anneal_borrow(int rank, void *arena)')
+  const pointers = Array.from({ length: ranks }, (_, rank): unknown => arenaOf(rank))
+  pointers.forEach((_, rank) => borrow(rank, lender?.pointers[rank] ?? null))
   const step = library.func('void anneal_run(void)')
   const flops = library.func('int64_t anneal_flops(void)')
   const stop = library.func('void anneal_close(void)')
   let closed = false
   return {
-    arena: viewMemory(pointer, Math.max(bytes, 64)),
-    pointer,
+    arenas: pointers.map((pointer) => viewMemory(pointer, Math.max(bytes, 64))),
+    pointers,
     get closed() {
       return closed
     },
@@ -71,6 +81,10 @@ export function openNative(path: string, arenaBytes: number, lender?: NativeProg
     profile(bytes) {
       if (closed) throw new InternalError('this program is closed')
       return viewMemory(library.func('void *anneal_profile(void)')(), bytes)
+    },
+    traffic(bytes) {
+      if (closed) throw new InternalError('this program is closed')
+      return viewMemory(library.func('void *anneal_traffic(void)')(), bytes)
     },
     close() {
       if (closed) return

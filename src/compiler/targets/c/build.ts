@@ -6,6 +6,7 @@
 import type { Traced } from '../../trace/functions.ts'
 import type { Func } from '../../graph/node.ts'
 import { bytesOf, type ValueType } from '../../graph/types.ts'
+import type { CollectiveSite } from './collectives.ts'
 import { emitProgram } from './emit.ts'
 import { KernelLibrary } from './kernels.ts'
 import { lower, type Block } from './lower.ts'
@@ -29,6 +30,8 @@ export interface BuiltProgram {
   readonly lowerBound: number
   /** Kernel calls in the order they appear in the program, as the profile counts them. */
   readonly sites: readonly Site[]
+  /** Where ranks meet. */
+  readonly collectives: readonly CollectiveSite[]
   /** Gaps between buffers, where there are any; nothing may be read or written there. */
   readonly guards: readonly Guard[]
 }
@@ -46,7 +49,7 @@ export function buildC(
   { inputPaths, outputPaths }: Pick<Traced, 'inputPaths' | 'outputPaths'>,
   target: VectorTarget,
   title: readonly string[],
-  { apart = false }: { readonly apart?: boolean } = {},
+  { apart = false, ranks = 1 }: { readonly apart?: boolean; readonly ranks?: number } = {},
   lent: ReadonlyMap<string, Slot> = new Map(),
 ): BuiltProgram {
   let offset = 0
@@ -81,7 +84,7 @@ export function buildC(
   const block = lower(func, library, { params, results, apart })
   const temporaryOffset = offset
   const arenaBytes = offset + block.temporaryBytes
-  const source = emitProgram({ title, target, library, block, arenaBytes, temporaryOffset })
+  const source = emitProgram({ title, target, library, block, arenaBytes, temporaryOffset, ranks })
   return {
     source,
     inputs,
@@ -90,6 +93,7 @@ export function buildC(
     temporaryBytes: block.temporaryBytes,
     lowerBound: block.lowerBound,
     sites: sitesOf(block, target.threads),
+    collectives: library.collectives,
     guards: apart ? [...guards, ...guardsOf(block, temporaryOffset)] : [],
   }
 }

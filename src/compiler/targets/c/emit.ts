@@ -1,9 +1,11 @@
 /**
  * The emitted program: one readable C file with the prelude, every kernel once, the step (all kernel calls in order, run
- * by the whole team), and six exports. The host opens it, writes inputs into the arena, calls `anneal_run`, and reads
- * results from the arena; nothing crosses the border in between.
+ * by the whole team), and a few exports (host.h). The host opens it, writes inputs into the arena, calls `anneal_run`, and
+ * reads results from the arena; nothing crosses the border in between.
  */
+import { readFileSync } from 'node:fs'
 import { InternalError } from '../../../errors.ts'
+import { collectivesText, hosting } from './collectives.ts'
 import type { Block, KernelStep, LoopStep, Step } from './lower.ts'
 import type { KernelLibrary } from './kernels.ts'
 import { prelude, type VectorTarget } from './prelude.ts'
@@ -20,6 +22,8 @@ export interface ProgramText {
   readonly arenaBytes: number
   /** Where the temporaries of the main block start. */
   readonly temporaryOffset: number
+  /** How many ranks run the program together. */
+  readonly ranks: number
 }
 
 export function emitProgram(program: ProgramText): string {
@@ -30,15 +34,18 @@ export function emitProgram(program: ProgramText): string {
     ...program.title.map((line) => ` * ${line}`),
     ' */',
     '#define _GNU_SOURCE',
+    hosting(program.ranks),
     prelude(program.target),
     support,
+    collectivesText(program.ranks, program.library.collectives.length),
     profileText(program.block, program.target.threads),
     program.library.code,
     `#define ARENA_BYTES ${program.arenaBytes}LL`,
-    'static char *lender;',
+    'static char *lenders[HOSTED];',
     '',
     '/* One step of the program. Every thread of the team runs this. */',
     'static void step(const int tid, char *const arena) {',
+    '  char *const lender = lenders[seat]; (void)lender;',
     ...body,
     '}',
     '',
@@ -180,86 +187,4 @@ SELECT(select_bool, int)
 INLINE int64_t clamp_index(const int64_t i, const int64_t rows) { return i < 0 ? 0 : i < rows ? i : rows - 1; }
 `
 
-const host = `
-/* ---- the team and the six exports ------------------------------------------------------------------------------ */
-
-typedef struct {
-  char *arena;
-  pthread_t thread[THREADS];
-  _Atomic int state; /* raised by one for every step to run; negative: leave */
-} Program;
-
-static Program program;
-
-/* Another program's arena, where the inputs lie that it shares with this one. */
-void anneal_borrow(char *arena) { lender = arena; }
-
-#define ARENA_SIZE (ARENA_BYTES > 0 ? ARENA_BYTES : 64)
-
-static void *worker(void *argument) {
-  const int tid = (int)(intptr_t)argument;
-  for (;;) {
-    team_barrier(tid); /* released by anneal_run or anneal_close */
-    if (atomic_load(&program.state) < 0) return 0;
-    step(tid, program.arena);
-    team_barrier(tid);
-  }
-}
-
-/* Memory that begins where a huge page may, if it is larger than one: the offset of two buffers in the cache is then the
- * planned one. Fresh pages are zero and cost nothing until they are touched. */
-static char *fresh_pages(const size_t bytes) {
-  const size_t huge = 2 << 20, slack = bytes < huge ? 0 : huge;
-  char *const from = mmap(0, bytes + slack, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-  if (from == MAP_FAILED) return 0;
-  if (slack == 0) return from;
-  char *const at = (char *)(((uintptr_t)from + huge - 1) / huge * huge);
-  if (at > from) munmap(from, at - from);
-  char *const end = at + (bytes + 65535) / 65536 * 65536;
-  if (from + bytes + slack > end) munmap(end, from + bytes + slack - end);
-  return at;
-}
-
-/* Allocates the arena and starts the team. Returns the arena, or 0 when there is not enough memory. */
-void *anneal_open(void) {
-  if (program.arena) return program.arena;
-  char *const arena = fresh_pages(ARENA_SIZE);
-  if (!arena) return 0;
-#ifdef MADV_HUGEPAGE
-  madvise(arena, ARENA_SIZE, MADV_HUGEPAGE);
-#endif
-  program.arena = arena;
-  atomic_store(&program.state, 0);
-  for (intptr_t tid = 1; tid < THREADS; tid++) pthread_create(&program.thread[tid], 0, worker, (void *)tid);
-  return program.arena;
-}
-
-/* Runs one step on the whole team; the caller is thread 0. */
-void anneal_run(void) {
-  PROFILE_RUN {
-    team_barrier(0);
-    step(0, program.arena);
-    team_barrier(0);
-  }
-}
-
-int64_t anneal_arena_bytes(void) { return ARENA_BYTES; }
-
-/* FLOPs counted so far; 0 unless compiled with -DANNEAL_COUNT. */
-int64_t anneal_flops(void) {
-#ifdef ANNEAL_COUNT
-  return (int64_t)counted_operations();
-#else
-  return 0;
-#endif
-}
-
-void anneal_close(void) {
-  if (!program.arena) return;
-  atomic_store(&program.state, -1);
-  team_barrier(0);
-  for (int tid = 1; tid < THREADS; tid++) pthread_join(program.thread[tid], 0);
-  munmap(program.arena, ARENA_SIZE);
-  program.arena = 0;
-}
-`
+const host = readFileSync(new URL('host.h', import.meta.url), 'utf8')

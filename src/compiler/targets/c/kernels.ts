@@ -22,6 +22,7 @@ import {
   type Strides,
 } from './attention.ts'
 import { emitCachedAttention, type CachedAttentionSpec } from './cached-attention.ts'
+import { emitCollective, siteOf, type CollectiveSite } from './collectives.ts'
 import { emitConv, type ConvSpec } from './conv.ts'
 import type { Element } from './gemm-plan.ts'
 import { emitDot, type DotSpec, type EmittedKernel } from './gemm.ts'
@@ -64,6 +65,16 @@ export class KernelLibrary {
 
   get threads(): number {
     return this.#target.threads
+  }
+
+  /** The collectives of the program, in the order of their numbers. */
+  readonly collectives: CollectiveSite[] = []
+
+  /** A function for one collective; returns its name. */
+  collective(node: Node): { readonly name: string; readonly nature: Nature } {
+    const text = emitCollective(node, this.collectives.length)
+    if (node.op.name !== 'meshIndex') this.collectives.push(siteOf(node))
+    return { name: this.raw(node.op.name, text, node.inputs.length + 1), nature: text.nature }
   }
 
   /** All functions, shared support code first. */

@@ -17,7 +17,15 @@ import { emitCopy, emitSingle } from './singles.ts'
 import { always, isRowLocal, never, type Nature } from './span.ts'
 import { planMemory, Storage, type Moment } from './storage.ts'
 import { denseView, isDense, type View } from './view.ts'
-import { placeOf, workOfCopy, workOfMembers, workOfNode, workOfPacking, type Work } from './work.ts'
+import {
+  placeOf,
+  workOfCollective,
+  workOfCopy,
+  workOfMembers,
+  workOfNode,
+  workOfPacking,
+  type Work,
+} from './work.ts'
 
 export interface KernelStep {
   readonly kind: 'kernel'
@@ -167,6 +175,7 @@ class Lowering {
     }
     const { node, fused } = kernel
     if (node.op === scanOp) return this.#loop(node, behind)
+    if (node.op.kind === 'collective') return this.#collective(node, behind)
     if (node.op === callOp || node.op.kind === 'product') return this.#handWritten(node, behind)
     return this.#text(node.op.name, emitSingle(kernel, this.#fusion), [...byId(fused), node], behind)
   }
@@ -262,6 +271,26 @@ class Lowering {
       behind,
     )
     return phase
+  }
+
+  /** Ranks meet here; every rank has the same step at the same place. Operands are dense. */
+  #collective(node: Node, behind: number): number {
+    const inputs = node.inputs.map((input) => this.#dense(input))
+    const out = this.#storage(node)
+    const { name, nature } = this.#library.collective(node)
+    const step: KernelStep = {
+      kind: 'kernel',
+      name,
+      args: [...inputs, out].map((storage) => at(storage)),
+      scratch: undefined,
+      takesScratch: false,
+      nature,
+      work: workOfCollective(node),
+    }
+    const place = this.#place(step, nature, [...inputs.map(reads), writes(out)], behind)
+    // An element of the result is written by whoever has read that element of all operands.
+    if (node.op.name === 'allReduce') this.#inPlace.push({ place, out, input: inputs[0]! })
+    return place.phase
   }
 
   /** The `get` node of a result, if anything reads it. */

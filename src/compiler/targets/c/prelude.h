@@ -347,26 +347,37 @@ INLINE float uniform_f32(const int32_t seed, const int32_t step, const uint32_t 
 
 /* ---- the team ------------------------------------------------------------------------------------------------- */
 
+/* Ranks of a mesh may be teams of one process: HOSTED of them, and a thread knows by its seat which is its own. */
+#ifndef HOSTED
+#define HOSTED 1
+#endif
+#if HOSTED == 1
+#define seat 0
+#else
+static __thread int seat;
+#endif
+
 /* Operations really done, one padded cell a thread; only with -DANNEAL_COUNT, and then outside inner loops. */
 #ifdef ANNEAL_COUNT
 static struct {
   _Alignas(64) uint64_t operations;
-} team_count[THREADS];
-#define COUNT(n) (team_count[tid].operations += (uint64_t)(n))
+} team_count[HOSTED][THREADS];
+#define COUNT(n) (team_count[seat][tid].operations += (uint64_t)(n))
 static uint64_t counted_operations(void) {
   uint64_t total = 0;
-  for (int i = 0; i < THREADS; i++) total += team_count[i].operations;
+  for (int i = 0; i < HOSTED * THREADS; i++) total += team_count[i / THREADS][i % THREADS].operations;
   return total;
 }
 #else
 #define COUNT(n) ((void)0)
 #endif
 
-static struct {
+typedef struct {
   _Alignas(64) _Atomic uint32_t arrived;
   _Alignas(64) _Atomic uint32_t generation;
   _Alignas(64) _Atomic uint32_t asleep;
-} team;
+} team_state;
+static team_state teams[HOSTED];
 
 INLINE void relax(void) {
 #if defined(__x86_64__)
@@ -384,29 +395,30 @@ INLINE void relax(void) {
 static void team_barrier(const int tid) {
   (void)tid;
   if (THREADS == 1) return;
-  const uint32_t generation = atomic_load_explicit(&team.generation, memory_order_acquire);
-  if (atomic_fetch_add_explicit(&team.arrived, 1, memory_order_acq_rel) == THREADS - 1) {
-    atomic_store_explicit(&team.arrived, 0, memory_order_relaxed);
-    atomic_store(&team.generation, generation + 1);
+  team_state *const team = &teams[seat];
+  const uint32_t generation = atomic_load_explicit(&team->generation, memory_order_acquire);
+  if (atomic_fetch_add_explicit(&team->arrived, 1, memory_order_acq_rel) == THREADS - 1) {
+    atomic_store_explicit(&team->arrived, 0, memory_order_relaxed);
+    atomic_store(&team->generation, generation + 1);
 #ifdef __linux__
-    if (atomic_load(&team.asleep) > 0) syscall(SYS_futex, &team.generation, FUTEX_WAKE_PRIVATE, INT32_MAX, 0, 0, 0);
+    if (atomic_load(&team->asleep) > 0) syscall(SYS_futex, &team->generation, FUTEX_WAKE_PRIVATE, INT32_MAX, 0, 0, 0);
 #endif
     return;
   }
   for (int i = 0; i < 2000; i++) {
-    if (atomic_load_explicit(&team.generation, memory_order_acquire) != generation) return;
+    if (atomic_load_explicit(&team->generation, memory_order_acquire) != generation) return;
     relax();
   }
   for (int i = 0; i < 50; i++) {
-    if (atomic_load_explicit(&team.generation, memory_order_acquire) != generation) return;
+    if (atomic_load_explicit(&team->generation, memory_order_acquire) != generation) return;
     sched_yield();
   }
 #ifdef __linux__
-  atomic_fetch_add(&team.asleep, 1);
-  while (atomic_load(&team.generation) == generation)
-    syscall(SYS_futex, &team.generation, FUTEX_WAIT_PRIVATE, generation, 0, 0, 0);
-  atomic_fetch_sub(&team.asleep, 1);
+  atomic_fetch_add(&team->asleep, 1);
+  while (atomic_load(&team->generation) == generation)
+    syscall(SYS_futex, &team->generation, FUTEX_WAIT_PRIVATE, generation, 0, 0, 0);
+  atomic_fetch_sub(&team->asleep, 1);
 #else
-  while (atomic_load_explicit(&team.generation, memory_order_acquire) == generation) sched_yield();
+  while (atomic_load_explicit(&team->generation, memory_order_acquire) == generation) sched_yield();
 #endif
 }

@@ -16,7 +16,8 @@ static struct {
     } event[EVENTS];
     int64_t apart[16]; /* no two threads write to one cache line, or to neighbours that are fetched together */
   } thread[THREADS];
-} profile;
+} profiles[HOSTED];
+#define profile profiles[seat]
 
 static int64_t profile_clock(void) {
   struct timespec t;
@@ -48,7 +49,8 @@ static void profile_end(void) {
   for (int64_t began = profile_clock(), once = 1; once; once = 0, profile_call(tid, (site), began))
 #define PROFILE_RUN for (int64_t once = profile_begin(); once; once = 0, profile_end())
 
-void *anneal_profile(void) { return &profile; }
+/* The first rank's. */
+void *anneal_profile(void) { return &profiles[0]; }
 #else
 #define SITE(site)
 #define PROFILE_RUN

@@ -20,6 +20,8 @@ export interface Work {
   readonly bytes: number
   /** What the operands are, where that decides how fast the processor can be. */
   readonly precision: 'f32' | 'f64' | 'bf16'
+  /** Ranks exchange values, and wait for each other. */
+  readonly communication?: true
 }
 
 /** One line for a comment. */
@@ -73,6 +75,16 @@ export function workOfCopy(ops: string, base: Node, view: View): Work {
   const bytes = (reached(view) + sizeOf(view.shape)) * dtypeBytes[base.dtype]
   return { ops, source: placeOf(base), flops: 0, bytes, precision: 'f32' }
 }
+
+/** Work of a collective: what it reads and writes on one rank. */
+export const workOfCollective = (node: Node): Work => ({
+  ops: [node.op.name, ...node.inputs.map(dims)].join(' '),
+  source: placeOf(node),
+  flops: 0,
+  bytes: sum([...node.inputs, node].map(({ type }) => bytesOf(type))),
+  precision: 'f32',
+  communication: true,
+})
 
 const dims = ({ shape }: Node): string => `[${shape.join(',')}]`
 
