@@ -38,8 +38,10 @@ export function simulate(plan: SimulatedPlan): SimulatedRun {
   const linkBusy = new Float64Array(plan.links.length)
   const missing = Int32Array.from(collectives, ({ parts }) => parts)
   const parts: number[][] = collectives.map(() => [])
+  // An event is the end of a task, or of all parts of a collective: those are numbered after the tasks.
+  const times = new Float64Array(count + collectives.length)
   const events = createHeap<number>((a, b) => {
-    const [first, second] = [end[a]!, end[b]!]
+    const [first, second] = [times[a]!, times[b]!]
     return first < second || (first === second && a < b)
   })
 
@@ -51,45 +53,50 @@ export function simulate(plan: SimulatedPlan): SimulatedRun {
   }
   const firstFree = (links: readonly number[], from: number): number =>
     links.reduce((time, link) => Math.max(time, linkFree[link]!), from)
-  const finish = (task: number, from: number, to: number): void => {
-    start[task] = from
-    if (failure && involves(plan, task, failure.rank) && to > failure.at) return
-    end[task] = to
-    events.push(task)
+  const expect = (event: number, time: number, isHit: boolean): void => {
+    if (isHit && time > failure!.at) return
+    times[event] = time
+    events.push(event)
   }
+  const isHit = (index: number): boolean => failure !== undefined && involves(plan, index, failure.rank)
+
   const begin = (index: number, now: number): void => {
     const task = tasks[index]!
     ready[index] = now
-    if (task.kind === 'compute') finish(index, now, now + task.seconds)
-    else if (task.kind === 'send') {
+    if (task.kind === 'compute') {
+      start[index] = now
+      expect(index, now + task.seconds, isHit(index))
+    } else if (task.kind === 'send') {
       const from = firstFree(task.links, now)
       hold(task.links, from, task.busySeconds)
-      finish(index, from, from + task.busySeconds + task.latency)
+      start[index] = from
+      expect(index, from + task.busySeconds + task.latency, isHit(index))
     } else {
-      const { cost, links } = collectives[task.collective]!
       parts[task.collective]!.push(index)
-      if (--missing[task.collective]! > 0) return
-      const from = links.reduce((time, some) => firstFree(some, time), now)
-      for (const [i, { seconds }] of cost.levels.entries()) hold(links[i]!, from, seconds)
-      const dead =
-        failure &&
-        from + cost.seconds > failure.at &&
-        parts[task.collective]!.some((part) => tasks[part]!.rank === failure.rank)
-      for (const part of parts[task.collective]!) {
-        if (dead) start[part] = from
-        else finish(part, from, from + cost.seconds)
-      }
+      if (--missing[task.collective]! === 0) beginCollective(task.collective, now)
+    }
+  }
+  const beginCollective = (index: number, now: number): void => {
+    const { cost, links } = collectives[index]!
+    const from = links.reduce((time, some) => firstFree(some, time), now)
+    for (const [i, { seconds }] of cost.levels.entries()) hold(links[i]!, from, seconds)
+    for (const part of parts[index]!) start[part] = from
+    expect(count + index, from + cost.seconds, parts[index]!.some(isHit))
+  }
+  const finish = (task: number, now: number): void => {
+    end[task] = now
+    for (let edge = firstOf[task]!; edge < firstOf[task + 1]!; edge++) {
+      const other = next[edge]!
+      if (--waitsFor[other]! === 0) begin(other, now)
     }
   }
 
   for (let task = 0; task < count; task++) if (waitsFor[task] === 0) begin(task, 0)
   let seconds = 0
-  for (let task = events.pop(); task !== undefined; task = events.pop()) {
-    seconds = end[task]!
-    for (let edge = firstOf[task]!; edge < firstOf[task + 1]!; edge++) {
-      const other = next[edge]!
-      if (--waitsFor[other]! === 0) begin(other, seconds)
-    }
+  for (let event = events.pop(); event !== undefined; event = events.pop()) {
+    seconds = times[event]!
+    if (event < count) finish(event, seconds)
+    else for (const part of parts[event - count]!) finish(part, seconds)
   }
   return { plan, ready, start, end, linkBusy, seconds, stalled: stalledRanks(plan, end) }
 }
