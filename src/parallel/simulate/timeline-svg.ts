@@ -21,6 +21,8 @@ export interface TimelineBar {
   readonly end: number
   /** Which of its rank's stages, from 0: all but the first are underlined, so often. */
   readonly turn?: number
+  /** The parts of it that are work, where something comes between: the rest is drawn faint. */
+  readonly pieces?: readonly (readonly [from: number, to: number])[]
 }
 
 export interface TimelineOptions {
@@ -62,7 +64,7 @@ export function timelineSvg(rows: readonly TimelineRow[], options: TimelineOptio
     parts.push(
       `<rect x="${round(left)}" y="${y}" width="${round(end * scale)}" height="${rowHeight}" fill="${grey}" opacity="0.14"/>`,
     )
-    for (const bar of bars) parts.push(drawBar(bar, x(bar.start), y, (bar.end - bar.start) * scale))
+    for (const bar of bars) parts.push(drawBar(bar, left, y, scale))
     y += rowHeight
     if (under) {
       for (const { category, start, end: to } of under) {
@@ -103,21 +105,28 @@ export function timelineSvg(rows: readonly TimelineRow[], options: TimelineOptio
   ].join('\n')
 }
 
-function drawBar({ category, label, turn = 0 }: TimelineBar, x: number, y: number, width: number): string {
+function drawBar(bar: TimelineBar, left: number, y: number, scale: number): string {
+  const { category, label, start, end, turn = 0, pieces = [] } = bar
   const { fill, text: ink } = looks[category]
-  const inside = Math.max(0.3, width - 1)
-  const parts = [
-    `<rect x="${round(x)}" y="${y}" width="${round(inside)}" height="${rowHeight}" rx="1.5" fill="${fill}"/>`,
-  ]
-  for (let i = 0; i < (inside > 4 ? turn : 0); i++) {
+  const box = (from: number, to: number, faint = ''): string => {
+    const width = Math.max(0.3, (to - from) * scale - 1)
+    return `<rect x="${round(left + from * scale)}" y="${y}" width="${round(width)}" height="${rowHeight}" rx="1.5" fill="${fill}"${faint}/>`
+  }
+  const parts =
+    pieces.length > 1
+      ? [box(start, end, ' opacity="0.5"'), ...pieces.map(([from, to]) => box(from, to))]
+      : [box(start, end)]
+  const x = left + start * scale
+  const width = (end - start) * scale - 1
+  for (let i = 0; i < (width > 4 ? turn : 0); i++) {
     const line = y + rowHeight - 3 - 3 * i
     parts.push(
-      `<line x1="${round(x + 2)}" y1="${line}" x2="${round(x + inside - 2)}" y2="${line}" stroke="${ink}" stroke-width="1.2"/>`,
+      `<line x1="${round(x + 2)}" y1="${line}" x2="${round(x + width - 2)}" y2="${line}" stroke="${ink}" stroke-width="1.2"/>`,
     )
   }
-  if (6.2 * label.length < inside) {
+  if (6.2 * label.length < width) {
     const lift = turn > 0 ? 2 : 4
-    parts.push(text(x + inside / 2, y + rowHeight / 2 + lift, label, { anchor: 'middle', fill: ink }))
+    parts.push(text(x + width / 2, y + rowHeight / 2 + lift, label, { anchor: 'middle', fill: ink }))
   }
   return parts.join('')
 }
@@ -189,11 +198,11 @@ export function runRows({ plan, start, end }: SimulatedRun): TimelineRow[] {
     }
     if (stage !== undefined && !row.stages.includes(stage)) row.stages.push(stage)
     const turn = stage === undefined ? 0 : row.stages.indexOf(stage)
+    const piece = [start[index]!, end[index]!] as const
     const last = row.bars.at(-1)
-    // The pieces of an action are one bar unless something comes between.
-    if (last?.label === label && last.turn === turn && last.end === start[index]!) {
-      row.bars[row.bars.length - 1] = { ...last, end: end[index]! }
-    } else row.bars.push({ category, label, start: start[index]!, end: end[index]!, turn })
+    if (last?.label === label && last.turn === turn) {
+      row.bars[row.bars.length - 1] = { ...last, end: piece[1], pieces: (last.pieces ?? []).concat([piece]) }
+    } else row.bars.push({ category, label, start: piece[0], end: piece[1], turn, pieces: [piece] })
   }
   return rows.map(({ name, bars, under }) => ({ name, bars, under }))
 }
