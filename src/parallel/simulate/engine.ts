@@ -1,7 +1,8 @@
 /**
  * The discrete-event simulator. Events are ends of tasks, taken in order of time (of index where times are equal, so runs
  * repeat exactly); each may make others ready. Arithmetic begins when it is ready; a collective when its last part is.
- * Contention: a link serves one message at a time, in the order in which they become ready, at full bandwidth. In sum over
+ * Contention: a link serves one message at a time, in the order in which they become ready (at the same moment: in the
+ * order of their ranks' programs, so that equal ranks are treated equally), at full bandwidth. In sum over
  * competing messages that takes as long as sharing the link fairly would; a single early message is faster, a late one
  * slower. A collective holds the links of a level for the seconds it spends on that level.
  */
@@ -34,6 +35,7 @@ export function simulate(plan: SimulatedPlan): SimulatedRun {
   const nothing = (): Float64Array => new Float64Array(count).fill(NaN)
   const [ready, start, end] = [nothing(), nothing(), nothing()]
   const { waitsFor, firstOf, next } = edges(plan)
+  const turns = turnsOf(plan)
   const linkFree = new Float64Array(plan.links.length)
   const linkBusy = new Float64Array(plan.links.length)
   const missing = Int32Array.from(collectives, ({ parts }) => parts)
@@ -60,23 +62,30 @@ export function simulate(plan: SimulatedPlan): SimulatedRun {
   }
   const isHit = (index: number): boolean => failure !== undefined && involves(plan, index, failure.rank)
 
+  /** Messages and collectives that became ready at this moment and have no links yet. */
+  let requests: number[] = []
   const begin = (index: number, now: number): void => {
     const task = tasks[index]!
     ready[index] = now
     if (task.kind === 'compute') {
       start[index] = now
       expect(index, now + task.seconds, isHit(index))
-    } else if (task.kind === 'send') {
-      const from = firstFree(task.links, now)
-      hold(task.links, from, task.busySeconds)
-      start[index] = from
-      expect(index, from + task.busySeconds + task.latency, isHit(index))
-    } else {
+    } else if (task.kind === 'send') requests.push(index)
+    else {
       parts[task.collective]!.push(index)
-      if (--missing[task.collective]! === 0) beginCollective(task.collective, now)
+      if (--missing[task.collective]! === 0) requests.push(index)
     }
   }
-  const beginCollective = (index: number, now: number): void => {
+  const grant = (index: number, now: number): void => {
+    const task = tasks[index]!
+    if (task.kind === 'collective') return grantCollective(task.collective, now)
+    if (task.kind !== 'send') return
+    const from = firstFree(task.links, now)
+    hold(task.links, from, task.busySeconds)
+    start[index] = from
+    expect(index, from + task.busySeconds + task.latency, isHit(index))
+  }
+  const grantCollective = (index: number, now: number): void => {
     const { cost, links } = collectives[index]!
     const from = links.reduce((time, some) => firstFree(some, time), now)
     for (const [i, { seconds }] of cost.levels.entries()) hold(links[i]!, from, seconds)
@@ -92,13 +101,30 @@ export function simulate(plan: SimulatedPlan): SimulatedRun {
   }
 
   for (let task = 0; task < count; task++) if (waitsFor[task] === 0) begin(task, 0)
-  let seconds = 0
-  for (let event = events.pop(); event !== undefined; event = events.pop()) {
-    seconds = times[event]!
-    if (event < count) finish(event, seconds)
-    else for (const part of parts[event - count]!) finish(part, seconds)
+  let now = 0
+  for (;;) {
+    const event = events.pop()
+    const isNow = event !== undefined && times[event] === now
+    if (!isNow && requests.length > 0) {
+      // All that happens at this moment has happened: links go to those who came now, in the order of their programs.
+      if (event !== undefined) events.push(event)
+      const granted = requests.toSorted((a, b) => turns[a]! - turns[b]! || a - b)
+      requests = []
+      for (const task of granted) grant(task, now)
+      continue
+    }
+    if (event === undefined) break
+    now = times[event]!
+    if (event < count) finish(event, now)
+    else for (const part of parts[event - count]!) finish(part, now)
   }
-  return { plan, ready, start, end, linkBusy, seconds, stalled: stalledRanks(plan, end) }
+  return { plan, ready, start, end, linkBusy, seconds: now, stalled: stalledRanks(plan, end) }
+}
+
+/** The place of each task among its rank's. */
+function turnsOf({ tasks, ranks }: SimulatedPlan): Int32Array {
+  const seen = new Int32Array(ranks.length)
+  return Int32Array.from(tasks, ({ rank }) => seen[rank]!++)
 }
 
 /** A message needs both its ends; anything else its own rank. */

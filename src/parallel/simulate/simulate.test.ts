@@ -265,6 +265,43 @@ test('ranks that do the same are simulated once, with the result of simulating a
   assert.equal(buildPlan(whole(cases[1])).ranks.length, 8)
 })
 
+test('the same on random meshes, schedules, messages and injections', () => {
+  const power = fc.constantFrom(1, 2, 4)
+  const arbitrary = fc.record({
+    order: fc.shuffledSubarray(['data', 'pipeline', 'tensor'], { minLength: 3 }),
+    sizes: fc.record({ data: power, pipeline: power, tensor: power }),
+    name: fc.constantFrom(...Object.keys(schedules)),
+    messages: fc.constantFrom('overlapped' as const, 'blocking' as const),
+    slow: fc.array(fc.record({ rank: fc.nat(), factor: fc.integer({ min: 1, max: 4 }) }), { maxLength: 2 }),
+    level: fc.constantFrom('inside', 'between'),
+  })
+  fc.assert(
+    fc.property(arbitrary, ({ order, sizes, name, messages, slow, level }) => {
+      const base = whole()
+      const schedule = makeSchedule(name, { ranks: sizes.pipeline, microbatches: 8 })
+      const total = sizes.data * sizes.pipeline * sizes.tensor
+      const slowRanks = slow.map(({ rank, factor }) => ({ rank: rank % total, factor }))
+      const costs: PlanCosts = {
+        ...base,
+        axes: order.map((axis) => ({ name: axis, size: sizes[axis as keyof typeof sizes] })),
+        schedule,
+        stages: schedule.rankOfStage.map(() => base.stages[0]!),
+        optimizer: { ...base.optimizer, seconds: Array<number>(sizes.pipeline).fill(1) },
+        messages,
+        injected: {
+          slowRanks,
+          slowLinks: slowRanks.slice(1).map(({ rank, factor }) => ({ rank, factor, level })),
+        },
+      }
+      const [few, all] = [step(costs), step({ ...costs, everyRank: true })]
+      near(few.seconds, all.seconds)
+      near(few.exposedShare + 1, all.exposedShare + 1)
+      near(few.bubbleShare + 1, all.bubbleShare + 1)
+    }),
+    { numRuns: 60 },
+  )
+})
+
 test('arithmetic, exposed communication and bubble make up the step; utilisation is work over peak', () => {
   const summary = step(whole())
   for (const { computeSeconds, exposedSeconds, bubbleSeconds } of summary.ranks) {

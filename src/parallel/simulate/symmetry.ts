@@ -5,7 +5,7 @@
  * 1,024 ranks of data 16 x pipeline 8 x tensor 8 makes 2 x 8 x 2 classes.
  * Ranks are numbered with the last axis running fastest, so its neighbours are the nearest.
  */
-import { InternalError } from '../../errors.ts'
+import { badUsage } from '../../errors.ts'
 
 export interface Axis {
   readonly name: string
@@ -58,8 +58,13 @@ export function findSymmetry(
   const rankOf = (coordinates: readonly number[]): number =>
     axes.reduce((rank, { size }, axis) => rank * size + coordinates[axis]!, 0)
   for (const rank of marked) {
-    if (!(Number.isInteger(rank) && rank >= 0 && rank < total))
-      throw new InternalError(`no rank ${rank} of ${total}`)
+    if (Number.isInteger(rank) && rank >= 0 && rank < total) continue
+    throw badUsage({
+      where: 'what is injected into a simulation',
+      got: `rank ${rank}`,
+      expected: `a rank from 0 to ${total - 1}`,
+      fix: 'name a rank of the mesh',
+    })
   }
   const places = marked.map(coordinatesOf)
   /** Along each axis, classes of coordinates, each as its members. */
