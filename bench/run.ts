@@ -50,6 +50,10 @@ const benches: Readonly<Record<string, Bench>> = {
     does: 'the attention kernels against the peak [--rounds 7] [--seconds 0.1] [--threads N]',
     load: () => import('./attention.ts'),
   },
+  simulate: {
+    does: 'how long simulating a step of a 70B model on 1,024 GPUs takes [--every]',
+    load: () => import('./simulate.ts'),
+  },
   startup: {
     does: 'how long help and compiling the default recipe and GPT-2 124M take, cold and cached [--json]',
     load: () => import('./startup.ts'),
