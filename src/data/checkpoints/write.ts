@@ -181,16 +181,17 @@ function tidy(request: SaveRequest): CheckpointEntry {
 
 /** Takes back what this process wrote, so that a full disk is no fuller for it. */
 function discard(request: SaveRequest, local: readonly RankData[]): void {
-  const manifest = join(folderOf(request), MANIFEST)
-  // It may have reached its place although an error came after; then the files are a checkpoint.
-  if (existsSync(manifest) && readFileSync(manifest, 'utf8').includes(`"${request.attempt}-rank-`)) return
-  for (const { rank } of local) {
-    rmSync(join(folderOf(request), fileOf(request, rank)), { force: true })
-    rmSync(join(folderOf(request), partOf(request, rank)), { force: true })
-  }
+  const place = folderOf(request)
   try {
-    rmdirSync(folderOf(request))
+    const manifest = join(place, MANIFEST)
+    // It may have reached its place although an error came after; then the files are a checkpoint.
+    if (existsSync(manifest) && readFileSync(manifest, 'utf8').includes(`"${request.attempt}-rank-`)) return
+    for (const { rank } of local) {
+      rmSync(join(place, fileOf(request, rank)), { force: true })
+      rmSync(join(place, partOf(request, rank)), { force: true })
+    }
+    rmdirSync(place)
   } catch {
-    // Others have files in it, or it was never made.
+    // Others have files in it, or there is no such folder; the error that came first is the one to report.
   }
 }
