@@ -50,6 +50,10 @@ const benches: Readonly<Record<string, Bench>> = {
     does: 'the attention kernels against the peak [--rounds 7] [--seconds 0.1] [--threads N]',
     load: () => import('./attention.ts'),
   },
+  checkpoint: {
+    does: 'half a gigabyte of state: how long a step is kept, how long writing and loading take [--rounds 5]',
+    load: () => import('./checkpoint.ts'),
+  },
   startup: {
     does: 'how long help and compiling the default recipe and GPT-2 124M take, cold and cached [--json]',
     load: () => import('./startup.ts'),

@@ -92,7 +92,9 @@ export function describeRun(run: Run): string {
 }
 
 const sizeOf = ({ bytes, files }: Run['checkpoints'][number]): string =>
-  files === undefined ? formatBytes(bytes) : `${formatBytes(bytes)} in ${files} ${files === 1 ? "file" : "files"}`
+  files === undefined
+    ? formatBytes(bytes)
+    : `${formatBytes(bytes)} in ${files} ${files === 1 ? 'file' : 'files'}`
 
 function describeMetrics(metrics: Readonly<Record<string, MetricSummary>>): string {
   const rows = Object.entries(metrics).map(([name, m]) => [

@@ -4,7 +4,7 @@
  */
 export { printBox, wholeBox } from './checkpoints/boxes.ts'
 export type { Box } from './checkpoints/boxes.ts'
-export { listCheckpoints, nameOf, prune } from './checkpoints/folder.ts'
+export { listCheckpoints, nameOf, prune, sweep } from './checkpoints/folder.ts'
 export type { CheckpointEntry } from './checkpoints/folder.ts'
 export { MANIFEST } from './checkpoints/manifest.ts'
 export { openCheckpoint } from './checkpoints/open.ts'

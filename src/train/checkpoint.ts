@@ -9,7 +9,7 @@ import { statSync } from 'node:fs'
 import { join } from 'node:path'
 import type { DType, Program } from '../compiler/index.ts'
 import * as stored from '../data/checkpoints.ts'
-import { nameOf, openCheckpoint, prune, wholeBox } from '../data/checkpoints.ts'
+import { nameOf, openCheckpoint, prune, sweep, wholeBox } from '../data/checkpoints.ts'
 import type { Holding } from '../data/checkpoints.ts'
 import { makeFolder } from '../data/files.ts'
 import { writeSafetensors } from '../data/safetensors.ts'
@@ -51,6 +51,7 @@ export async function saveCheckpoint(
 ): Promise<CheckpointFile> {
   const folder = checkpointFolder(runDir)
   makeFolder(folder)
+  sweep(folder, step)
   const tensors = [...program.outputs.keys()].flatMap((path) => {
     if (!path.startsWith(prefix)) return []
     const {

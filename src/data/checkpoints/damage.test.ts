@@ -216,7 +216,7 @@ for (const [name, [damage, says]] of Object.entries(damages)) {
   })
 }
 
-test('one bit flipped anywhere is an error, or changes nothing that is loaded', () => {
+test('one bit flipped in any byte is an error, or changes nothing that is loaded', () => {
   const path = freshCopy()
   let errors = 0
   for (const name of readdirSync(path)) {

@@ -51,17 +51,25 @@ function sizeOfFolder(path: string): Size | undefined {
 }
 
 /**
- * Deletes all complete checkpoints up to `step` but the newest `keep`, and what killed writers of earlier steps left.
- * Only who holds the run's lock may call this, and only once the checkpoint of `step` is in place.
+ * Deletes complete checkpoints before `step` but for the newest `keep` of all. Only who holds the run's lock may call this,
+ * and only once the checkpoint of `step` is in place.
  */
 export function prune(folder: string, step: number, keep: number): void {
-  const complete = listCheckpoints(folder)
-  for (const old of complete.slice(0, -keep)) if (old.step < step) remove(join(folder, old.name))
-  const names = new Set(complete.map(({ name }) => name))
+  for (const old of listCheckpoints(folder).slice(0, -keep)) {
+    if (old.step < step) remove(join(folder, old.name))
+  }
+}
+
+/**
+ * Deletes what killed writers left: unfinished files, and folders without manifest of steps before `step`; in those of
+ * later steps other ranks may be writing already. Only who holds the run's lock may call this.
+ */
+export function sweep(folder: string, step: number): void {
   for (const name of namesIn(folder)) {
-    const left = /^step-(\d+)(\.safetensors\.tmp-\d+)?$/.exec(name)
-    const unfinished = left !== null && !names.has(name) && existsSync(join(folder, name))
-    if (unfinished && Number(left[1]) < step) rmSync(join(folder, name), { recursive: true, force: true })
+    const path = join(folder, name)
+    const [, of, file] = /^step-(\d+)(\.safetensors\.tmp-\d+)?$/.exec(name) ?? []
+    const left = file !== undefined || (Number(of) < step && !existsSync(join(path, MANIFEST)))
+    if (left) rmSync(path, { recursive: true, force: true })
   }
 }
 

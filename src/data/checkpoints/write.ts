@@ -13,7 +13,7 @@ import { failure, InternalError } from '../../errors.ts'
 import { chunks, explainRead, makeFolder, syncFolder, writeTextAtomically } from '../files.ts'
 import { writeSafetensors } from '../safetensors.ts'
 import { damaged } from '../safetensors/format.ts'
-import { listCheckpoints, nameOf, prune } from './folder.ts'
+import { listCheckpoints, nameOf, prune, sweep } from './folder.ts'
 import type { CheckpointEntry } from './folder.ts'
 import { MANIFEST, printManifest } from './manifest.ts'
 import type { StoredPiece, StoredTensor } from './manifest.ts'
@@ -75,6 +75,7 @@ export async function writeCheckpoint(
   if (!/^\w+$/.test(request.attempt)) throw new InternalError(`'${request.attempt}' cannot begin a file name`)
   try {
     makeFolder(folderOf(request))
+    if (local.some(({ rank }) => rank === 0)) sweep(request.folder, request.step)
     const parts = new Map(local.map((one) => [one.rank, writeRank(request, one)]))
     if (!parts.has(0)) {
       for (const [rank, part] of parts)
