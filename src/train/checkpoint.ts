@@ -9,12 +9,12 @@ import { statSync } from 'node:fs'
 import { join } from 'node:path'
 import type { DType, Program } from '../compiler/index.ts'
 import * as stored from '../data/checkpoints.ts'
-import { nameOf, openCheckpoint, prune, sweep, wholeBox } from '../data/checkpoints.ts'
+import { nameOf, openCheckpoint, prune, sweep, useNewestIn, wholeBox } from '../data/checkpoints.ts'
 import type { Holding } from '../data/checkpoints.ts'
 import { makeFolder } from '../data/files.ts'
 import { writeSafetensors } from '../data/safetensors.ts'
 import type { Dtype } from '../data/safetensors.ts'
-import { failure, UserError } from '../errors.ts'
+import { failure } from '../errors.ts'
 
 const folderName = 'checkpoints'
 const prefix = 'state.'
@@ -126,37 +126,12 @@ export async function loadCheckpoint(
   }
 }
 
-/**
- * Applies `use` to the newest checkpoint that is intact, passing over damaged ones with a note.
- *
- * @param use gets the file's path and throws a UserError when it is damaged.
- * @returns the checkpoint and what `use` made of it; undefined when the run has no checkpoint yet.
- * @throws UserError about the newest one when there are checkpoints but none can be read.
- */
+/** Applies `use` to the newest checkpoint that is intact, passing over damaged ones with a note. */
 export async function useNewest<T>(
   runDir: string,
   use: (path: string) => Promise<T>,
   note: (text: string) => void,
 ): Promise<{ readonly checkpoint: CheckpointFile; readonly value: T } | undefined> {
-  const errors: UserError[] = []
-  for (const checkpoint of listCheckpoints(runDir).toReversed()) {
-    try {
-      const value = await use(join(runDir, checkpoint.file))
-      for (const { complaint } of errors)
-        note(`passing over ${complaint.where}: got ${complaint.got}; expected ${complaint.expected}`)
-      return { checkpoint, value }
-    } catch (error) {
-      if (!(error instanceof UserError)) throw error
-      errors.push(error)
-    }
-  }
-  const [newest] = errors
-  if (newest === undefined) return undefined
-  const { where, got, expected } = newest.complaint
-  throw failure({
-    where,
-    got: errors.length === 1 ? got : `${got} (and ${errors.length - 1} older damaged too)`,
-    expected,
-    fix: 'restore a checkpoint from a copy, or start a new run with anneal train',
-  })
+  const found = await useNewestIn(checkpointFolder(runDir), use, note)
+  return found && { checkpoint: describe(found.entry), value: found.value }
 }

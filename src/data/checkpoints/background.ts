@@ -5,7 +5,6 @@
  * The subtle thing: an error of the thread has no caller to go to at the time. It is kept, and thrown by whatever is
  * called next, so a full disk ends the run one checkpoint late and never silently.
  */
-import { once } from 'node:events'
 import { Worker } from 'node:worker_threads'
 import { InternalError, UserError } from '../../errors.ts'
 import { DTYPE_BYTES } from '../safetensors.ts'
@@ -73,8 +72,13 @@ export class CheckpointSaver {
   readonly #copies: readonly Copy[]
   readonly #shadow: Uint8Array
   readonly #thread: Worker
+  /** The checkpoint being written, and what the thread will say of it. */
   #underWay: Promise<unknown> | undefined
+  #answer: PromiseWithResolvers<ThreadAnswer> | undefined
+  /** What went wrong and has not been thrown yet. */
   #error: unknown
+  /** Why there is no thread any more. */
+  #lost: unknown
 
   constructor(options: SaverOptions) {
     const { held, data, folder, attempt, keep, patienceSeconds = 600 } = options
@@ -107,7 +111,11 @@ export class CheckpointSaver {
     const file = new URL(import.meta.url.replace(/background(?=\.\w+$)/, 'background-thread'))
     // Not the options of this process, which need not fit a file.
     this.#thread = new Worker(file, { workerData: setup, execArgv: [] })
-    this.#thread.on('error', (error) => (this.#error ??= error))
+    this.#thread.on('message', (answer: ThreadAnswer) => this.#answer?.resolve(answer))
+    this.#thread.on('error', (error) => this.#lose(error))
+    this.#thread.on('exit', () =>
+      this.#lose(new InternalError('the thread that writes checkpoints has ended')),
+    )
     this.#thread.unref()
   }
 
@@ -181,21 +189,24 @@ export class CheckpointSaver {
   }
 
   async #write(job: ThreadJob): Promise<CheckpointEntry | undefined> {
+    if (this.#lost !== undefined) throw this.#lost
     // While it writes, the thread keeps the process alive.
     this.#thread.ref()
     try {
+      this.#answer = Promise.withResolvers()
       this.#thread.postMessage(job, [])
-      const [answer] = (await Promise.race([once(this.#thread, 'message'), this.#gone()])) as [ThreadAnswer]
+      const answer = await this.#answer.promise
       if (answer.kind === 'done') return answer.entry
       if (answer.kind === 'failed') throw new UserError(answer.complaint, answer.exitCode)
       throw new InternalError(`while writing a checkpoint: ${answer.text}`)
     } finally {
+      this.#answer = undefined
       this.#thread.unref()
     }
   }
 
-  async #gone(): Promise<never> {
-    await once(this.#thread, 'exit')
-    throw new InternalError('the thread that writes checkpoints has ended')
+  #lose(error: unknown): void {
+    this.#lost ??= error
+    this.#answer?.reject(this.#lost)
   }
 }

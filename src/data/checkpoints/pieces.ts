@@ -104,16 +104,25 @@ function regionsOf(path: string, boxes: readonly (readonly [HeldBox, number])[])
   // An array without elements is stored, too: a reader asks for it by name.
   if (distinct.size === 0) distinct.set('', { box: wholeBox(shape), holders: new Set([boxes[0]![1]]) })
   const groups = [...distinct.values()]
-  const whole = groups.map(({ box }) => box)
+  const boxesHeld = groups.map(({ box }) => box)
+  const region = (box: Box, holders: ReadonlySet<number>): Region => ({
+    path,
+    dtype,
+    shape,
+    box,
+    holders: [...holders].toSorted((a, b) => a - b),
+  })
   // The usual case, in which nothing needs cutting, since boxes are equal or apart.
-  const parts = partitionProblem(whole, shape) === undefined ? whole : cut(whole)
+  if (partitionProblem(boxesHeld, shape) === undefined)
+    return groups.map(({ box, holders }) => region(box, holders))
+  const parts = cut(boxesHeld)
   const problem = partitionProblem(parts, shape)
   if (problem !== undefined) throw new InternalError(`the ranks together hold of '${path}' ${problem}`)
-  return parts.map((box) => {
-    const holders = new Set<number>()
-    for (const group of groups)
-      if (contains(group.box, box)) group.holders.forEach((rank) => holders.add(rank))
-    return { path, dtype, shape, box, holders: [...holders].toSorted((a, b) => a - b) }
+  return parts.map((part) => {
+    const around = new Set<number>()
+    for (const { box, holders } of groups)
+      if (contains(box, part)) holders.forEach((rank) => around.add(rank))
+    return region(part, around)
   })
 }
 

@@ -7,6 +7,7 @@ import { existsSync, mkdtempSync, readFileSync, readdirSync, rmSync } from 'node
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { after, test } from 'node:test'
+import { fileURLToPath } from 'node:url'
 import fc from 'fast-check'
 import { InternalError } from '../../errors.ts'
 import { openSafetensors, writeSafetensors } from '../safetensors.ts'
@@ -205,14 +206,36 @@ test('a state in one file is loaded into any boxes, too', () => {
       const expected = holdings(one, one.after)
       const checkpoint = openCheckpoint(path)
       assert.equal(checkpoint.metadata['step'], '7')
+      let verified = 0
       for (const [rank, wanted] of holdings(one, one.after, 0xa5).entries()) {
-        checkpoint.load(wanted)
+        verified += checkpoint.load(wanted).bytesVerified
         assert.deepEqual(wanted, expected[rank])
       }
+      assert.equal(
+        verified,
+        one.tensors.reduce((sum, tensor) => sum + tensor.bytes.length, 0),
+        'all of the file, once',
+      )
       checkpoint.close()
     }),
     { numRuns: 30 },
   )
+})
+
+test('a published file without checksums is loaded into a box', () => {
+  const path = fileURLToPath(
+    new URL('../../../tests/fixtures/checkpoints/gpt2-tiny/model.safetensors', import.meta.url),
+  )
+  const file = openSafetensors(path)
+  const [name, { dtype, shape }] = [...file.tensors].find(([, tensor]) => tensor.shape.length === 2)!
+  const whole = { path: name, dtype, shape, bytes: file.read(name) }
+  file.close()
+  const box = { start: [1, 2], size: [shape[0]! - 2, shape[1]! - 3] }
+  const wanted = hold(whole, box, 0)
+  const checkpoint = openCheckpoint(path)
+  assert.deepEqual(checkpoint.load([wanted]), { bytesRead: wanted.data.length, bytesVerified: 0 })
+  checkpoint.close()
+  assert.deepEqual(wanted, hold(whole, box))
 })
 
 test('a tensor without elements, a scalar, and a large tensor in short and long runs', async () => {

@@ -76,13 +76,14 @@ export async function writeCheckpoint(
   try {
     makeFolder(folderOf(request))
     if (local.some(({ rank }) => rank === 0)) sweep(request.folder, request.step)
-    const parts = new Map(local.map((one) => [one.rank, writeRank(request, one)]))
+    const plan = fingerprintOf(request.pieces)
+    const parts = new Map(local.map((one) => [one.rank, { ...writeRank(request, one), plan }]))
     if (!parts.has(0)) {
       for (const [rank, part] of parts)
         writeTextAtomically(join(folderOf(request), partOf(request, rank)), JSON.stringify(part))
       return undefined
     }
-    await collectParts(request, parts)
+    await collectParts(request, parts, plan)
     writeManifest(request, parts)
   } catch (error) {
     discard(request, local)
@@ -91,11 +92,10 @@ export async function writeCheckpoint(
   return tidy(request)
 }
 
-function writeRank(request: SaveRequest, { rank, data }: RankData): RankPart {
+function writeRank(request: SaveRequest, { rank, data }: RankData): Omit<RankPart, 'plan'> {
   const owned = request.pieces.filter((piece) => piece.rank === rank)
   const path = join(folderOf(request), fileOf(request, rank))
-  const plan = fingerprintOf(request.pieces)
-  if (owned.length === 0) return { bytes: 0, hashes: [], plan }
+  if (owned.length === 0) return { bytes: 0, hashes: [] }
   const tensors = owned.map(({ key, dtype, box }, i) => ({
     name: key,
     dtype,
@@ -104,7 +104,7 @@ function writeRank(request: SaveRequest, { rank, data }: RankData): RankPart {
   }))
   // The manifest vouches for every piece, and a second checksum over all would cost as much again.
   writeSafetensors(path, tensors, { format: 'anneal rank', step: String(request.step) }, { checksums: false })
-  return { bytes: statSync(path).size, hashes: data.map(hashOf), plan }
+  return { bytes: statSync(path).size, hashes: data.map(hashOf) }
 }
 
 /** SHA-256: with the processor's instructions for it the fastest hash Node has, and faster than disks. */
@@ -115,8 +115,7 @@ function hashOf(data: NodeJS.ArrayBufferView): string {
 }
 
 /** Waits for the parts of all owners that are not there yet. */
-async function collectParts(request: SaveRequest, parts: Map<number, RankPart>): Promise<void> {
-  const plan = fingerprintOf(request.pieces)
+async function collectParts(request: SaveRequest, parts: Map<number, RankPart>, plan: string): Promise<void> {
   const deadline = performance.now() + request.patienceSeconds * 1000
   for (;;) {
     const missing = ownersOf(request).filter((rank) => !parts.has(rank))
