@@ -154,6 +154,25 @@ test('a damaged sharded checkpoint is passed over with a note; a folder without 
   assert.doesNotMatch(silent.err, /passing over/)
 })
 
+test('both forms grow old together', async () => {
+  const runsDir = join(scratch, 'old')
+  cpSync(original, runsDir, { recursive: true })
+  const dir = join(runsDir, id)
+  await reshard(join(dir, listCheckpoints(dir)[0]!.file), 3, 2, share(0))
+  const steps = (): number[] => listCheckpoints(dir).map(({ step }) => step)
+  assert.deepEqual(steps(), [3, 6])
+  for (const [until, keep] of [
+    [8, 3],
+    [10, 2],
+  ] as const) {
+    const more = [`steps=${until}`, 'save.every=0', `save.keep=${keep}`]
+    const { code, err } = anneal('resume', id, ...more, '--runs', runsDir)
+    assert.equal(code, 0, err)
+  }
+  assert.deepEqual(steps(), [8, 10])
+  assert.equal(readdirSync(join(dir, 'checkpoints')).length, 2, 'and nothing of the others is left')
+})
+
 test('the log of a run knows a sharded checkpoint, and whether it is still there', async () => {
   const root = join(scratch, 'log')
   const writer = createRun(root, { recipe: 'language', config: {}, plan: {}, machine: {} })

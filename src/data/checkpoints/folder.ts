@@ -73,9 +73,9 @@ export function sweep(folder: string, step: number): void {
   }
 }
 
-/** The manifest goes first: from then on what is left is no checkpoint, however far the deletion came. */
+/** The manifest goes first, where there is one: from then on what is left is no checkpoint, however far the deletion came. */
 function remove(path: string): void {
-  rmSync(join(path, MANIFEST), { force: true })
+  if (existsSync(join(path, MANIFEST))) rmSync(join(path, MANIFEST), { force: true })
   rmSync(path, { recursive: true, force: true })
 }
 
