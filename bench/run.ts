@@ -53,6 +53,9 @@ const benches: Readonly<Record<string, Bench>> = {
   simulate: {
     does: 'how long simulating a step of a 70B model on 1,024 GPUs takes [--every]',
     load: () => import('./simulate.ts'),
+  checkpoint: {
+    does: 'half a gigabyte of state: how long a step is kept, how long writing and loading take [--rounds 5]',
+    load: () => import('./checkpoint.ts'),
   },
   startup: {
     does: 'how long help and compiling the default recipe and GPT-2 124M take, cold and cached [--json]',
