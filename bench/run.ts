@@ -53,6 +53,7 @@ const benches: Readonly<Record<string, Bench>> = {
   simulate: {
     does: 'how long simulating a step of a 70B model on 1,024 GPUs takes [--every]',
     load: () => import('./simulate.ts'),
+  },
   checkpoint: {
     does: 'half a gigabyte of state: how long a step is kept, how long writing and loading take [--rounds 5]',
     load: () => import('./checkpoint.ts'),
