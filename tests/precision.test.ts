@@ -12,7 +12,8 @@ import { compile, grad, scan, valueType, type Program, type Tensor } from '../sr
 import { resolveConfig, type LanguageConfig } from '../src/models/language/config.ts'
 import { readRun } from '../src/runs/index.ts'
 import { trainLanguage } from '../src/train/language.ts'
-import { compileStep, initialise } from '../src/train/programs.ts'
+import { initialise } from '../src/train/programs.ts'
+import { compileStep } from '../src/train/step.ts'
 
 const runsDir = mkdtempSync(join(tmpdir(), 'anneal-precision-'))
 after(() => rmSync(runsDir, { recursive: true, force: true }))

@@ -17,7 +17,8 @@ import { resolveConfig, type LanguageConfig, type LanguageOverrides } from '../s
 import { readPublicConfig } from '../src/models/public/config.ts'
 import { compilePublic } from '../src/models/public/programs.ts'
 import { fixture } from '../src/models/public/testing.ts'
-import { compileEvaluation, compileStep } from '../src/train/programs.ts'
+import { compileEvaluation } from '../src/train/programs.ts'
+import { compileStep } from '../src/train/step.ts'
 
 const vocab = 41
 const options: CompileOptions = { target: 'text', threads: 3, apart: true }

@@ -84,7 +84,7 @@ export interface ProgramMemory {
 }
 
 export interface Program {
-  /** Floating-point operations of one run; of one rank, where there are several. */
+  /** Floating-point operations of one run, of all ranks together. */
   readonly flops: number
   readonly memory: ProgramMemory
   /** The emitted C program; empty for the reference target. */
@@ -161,7 +161,9 @@ export async function compile<I extends Tree<ValueType>>(
       options.parallel,
     )
   const func = cut?.parts[0]?.func ?? whole
-  const flops = flopsOf(func)
+  const flops = cut
+    ? cut.parts.reduce((total, { func, ranks }) => total + ranks.length * flopsOf(func), 0)
+    : flopsOf(func)
   const types = (
     paths: readonly string[],
     nodes: readonly { readonly type: ValueType }[],

@@ -81,6 +81,7 @@ const storedAs = {
   f32: 'F32',
   f64: 'F64',
   bf16: 'BF16',
+  f16: 'F16',
   i32: 'I32',
   u8: 'U8',
   bool: 'BOOL',
@@ -121,6 +122,8 @@ export async function loadCheckpoint(
       })
     }
     checkpoint.load(wanted)
+    // Over several ranks a view may be a copy, and every rank wants its part.
+    if (program.cut) for (const { path, data } of wanted) program.write(into(path)!, data as Float32Array)
   } finally {
     checkpoint.close()
   }

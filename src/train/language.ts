@@ -33,7 +33,8 @@ import { compileDecode } from '../models/decoder.ts'
 import { decodable } from '../models/language/decode.ts'
 import type { TrainObserver, TrainPlan, TrainPoint, TrainResult } from './events.ts'
 import { StepProfiler, type ProfileSettings } from './profile.ts'
-import { compileEvaluation, compileStep, initialise, specsOf } from './programs.ts'
+import { compileEvaluation, initialise, specsOf } from './programs.ts'
+import { compileStep } from './step.ts'
 import { Sampler } from './sample.ts'
 
 export { sampleRun } from './sample.ts'
@@ -143,7 +144,9 @@ async function timeStep(
 }
 
 function reset(program: Program, config: LanguageConfig, vocab: number): void {
-  for (const path of program.inputs.keys()) if (path.startsWith('state.')) program.view(path).fill(0)
+  for (const [path, { shape }] of program.inputs) {
+    if (path.startsWith('state.')) program.write(path, new Float32Array(sizeOf(shape)))
+  }
   initialise(program, config, vocab)
 }
 
@@ -223,6 +226,8 @@ function withOverrides(config: LanguageConfig, overrides: LanguageOverrides): La
     ...overrides,
     model: { ...config.model, ...overrides.model },
     optim: { ...config.optim, ...overrides.optim },
+    mesh: { ...config.mesh, ...overrides.mesh },
+    parallel: { ...config.parallel, ...overrides.parallel },
     eval: { ...config.eval, ...overrides.eval },
     save: { ...config.save, ...overrides.save },
     sample: { ...config.sample, ...overrides.sample },

@@ -64,7 +64,7 @@ function chooser(
         : { optimizer: optimizers.adamw, rate: adamLr }
 }
 
-const compileOptions = (config: LanguageConfig, options: CompileOptions): CompileOptions => ({
+export const compileOptions = (config: LanguageConfig, options: CompileOptions): CompileOptions => ({
   threads: config.threads,
   precision: config.precision,
   recompute: config.recompute,
@@ -76,16 +76,6 @@ export interface Source {
   readonly name: string
   readonly inputs: Tree<ValueType>
   readonly body: (inputs: Tensors) => Tensors
-}
-
-/** Compiles one training step. */
-export function compileStep(
-  config: LanguageConfig,
-  vocab: number,
-  options: CompileOptions = {},
-): Promise<Program> {
-  const { name, inputs, body } = stepSource(config, vocab)
-  return compile(body, inputs, compileOptions(config, { name, ...options }))
 }
 
 /**

@@ -49,6 +49,30 @@ const optimSchema = z.strictObject({
   lossScaleSteps: count.default(2000).describe('with fp16: good steps before the loss scale doubles'),
 })
 
+const meshSchema = z.strictObject({
+  data: count.describe('data parallel: ranks that share out the batch'),
+  pipe: count.describe('pipeline parallel: ranks that share out the layers'),
+  expert: count.describe('expert parallel: ranks that share out experts, and the batch once more'),
+  context: count.describe('context parallel: ranks that share out the tokens of a window'),
+  tensor: count.describe('tensor parallel: ranks that share out heads, hidden units and vocabulary'),
+})
+
+const parallelSchema = z.strictObject({
+  zero: z
+    .int()
+    .min(0)
+    .max(3)
+    .describe('what data-parallel ranks share out: 1 optimizer state, 2 gradients too, 3 parameters too'),
+  sequence: z.boolean().describe('with mesh.tensor: share out time between its products'),
+  attention: z
+    .enum(['gather', 'heads', 'ring'])
+    .describe('with mesh.context: how attention sees the keys of other ranks'),
+  schedule: z
+    .enum(['gpipe', '1f1b', 'interleaved', 'zb-h1', 'zb-h2', 'dualpipe-v'])
+    .describe('with mesh.pipe: the order of forward and backward passes'),
+  stages: count.describe('with an interleaved schedule: stages on each pipeline rank'),
+})
+
 /** The complete, concrete configuration. Ranges live here; what depends on two settings lives in `resolveConfig`. */
 export const languageConfigSchema = z.strictObject({
   data: z.string().min(1).describe("'shakespeare' (bundled), or a text file, JSONL file or folder"),
@@ -65,6 +89,8 @@ export const languageConfigSchema = z.strictObject({
   recompute: z.boolean().describe('recompute activations in the backward pass to save memory'),
   model: modelSchema,
   optim: optimSchema,
+  mesh: meshSchema,
+  parallel: parallelSchema,
   eval: z.strictObject({ every: countOrOff.describe('steps between evaluations; 0 = only at the end') }),
   save: z.strictObject({
     every: countOrOff.describe('steps between checkpoints; 0 = only at the end'),
@@ -79,6 +105,12 @@ export const languageConfigSchema = z.strictObject({
 })
 
 export type LanguageConfig = Readonly<z.output<typeof languageConfigSchema>>
+
+/** One device: what every run was before there were others. */
+const oneDevice = {
+  mesh: { data: 1, pipe: 1, expert: 1, context: 1, tensor: 1 },
+  parallel: { zero: 0, sequence: false, attention: 'ring', schedule: '1f1b', stages: 1 },
+} as const
 
 /** Settings given by a person: any subset, nested as in `LanguageConfig`. */
 export type LanguageOverrides = { readonly [K in keyof LanguageConfig]?: Overrides<LanguageConfig[K]> }
@@ -119,7 +151,16 @@ export function resolveConfig(
   overrides: LanguageOverrides = {},
   cwd: string = process.cwd(),
 ): LanguageConfig {
-  const { model = {}, optim = {}, eval: evaluation = {}, save = {}, sample = {}, ...top } = overrides
+  const {
+    model = {},
+    optim = {},
+    mesh = {},
+    parallel = {},
+    eval: evaluation = {},
+    save = {},
+    sample = {},
+    ...top
+  } = overrides
   const size = sizes[model.size ?? 'nano'] ?? sizes.nano
   const layers = model.layers ?? size.layers
   const width = model.width ?? size.width
@@ -171,6 +212,8 @@ export function resolveConfig(
       lossScaleSteps: 2000,
       ...optim,
     },
+    mesh: { ...oneDevice.mesh, ...mesh },
+    parallel: { ...oneDevice.parallel, ...parallel },
     eval: { every: 250, ...evaluation },
     save: { every: 250, keep: 2, ...save },
     sample: { every: 500, prompt: bundled ? 'ROMEO:' : '\n', tokens: 200, temperature: 0.8, ...sample },
@@ -186,7 +229,7 @@ export function resolveConfig(
  */
 export function parseStoredConfig(stored: unknown, where: string): LanguageConfig {
   try {
-    return checkConfig(languageConfigSchema, stored)
+    return checkConfig(languageConfigSchema, { ...oneDevice, ...(stored as object) })
   } catch (error) {
     if (!(error instanceof UserError)) throw error
     const { where: key, got, expected } = error.complaint
@@ -211,8 +254,8 @@ function defaultHeads(layers: number, width: number): number {
 }
 
 /** What no single range can say. */
-function checkTogether({ model, batch, accumulate, optim, steps }: LanguageConfig): void {
-  const { width, heads, kvHeads, block } = model
+function checkTogether({ model, batch, accumulate, optim, steps, mesh, parallel }: LanguageConfig): void {
+  const { width, heads, kvHeads, block, layers, context } = model
   demand(
     width % heads === 0,
     'model.heads',
@@ -241,6 +284,29 @@ function checkTogether({ model, batch, accumulate, optim, steps }: LanguageConfi
     `a divisor of batch=${batch}`,
     `try one of ${divisors(batch)}`,
   )
+  const shared = (key: string, value: number, axis: keyof typeof mesh, parts = mesh[axis]): void =>
+    demand(
+      value % parts === 0,
+      `mesh.${axis}`,
+      mesh[axis],
+      `ranks that share out ${key}=${value} evenly`,
+      `try one of ${divisors(value)}`,
+    )
+  shared('batch / accumulate', batch / accumulate, 'data')
+  shared('batch / accumulate', batch / accumulate, 'expert', mesh.data * mesh.expert)
+  const stages = parallel.schedule === 'interleaved' ? mesh.pipe * parallel.stages : mesh.pipe
+  if (mesh.pipe > 1)
+    shared('model.layers', layers, 'pipe', parallel.schedule === 'dualpipe-v' ? 2 * mesh.pipe : stages)
+  // Around a ring every rank has two chunks of the window.
+  if (mesh.context > 1) {
+    shared(
+      'model.context',
+      context,
+      'context',
+      parallel.attention === 'ring' ? 2 * mesh.context : mesh.context,
+    )
+  }
+  shared('model.kvHeads', kvHeads, 'tensor')
   const decaySteps = Math.round(steps * optim.cooldown)
   demand(
     optim.warmup + decaySteps <= steps,
