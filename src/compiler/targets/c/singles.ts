@@ -6,6 +6,7 @@ import type { Node } from '../../graph/node.ts'
 import { dtypeBytes, isFloat, sizeOf } from '../../graph/types.ts'
 import { concatAxis } from '../../ops/concat.ts'
 import { reducedAxes } from '../../ops/reduce.ts'
+import { emitGroupRank, emitTopk } from './choice.ts'
 import { leadingReduce, type Fusion, type SingleKernel } from './fuse.ts'
 import { indices, offsetAt, type Position } from './index.ts'
 import { range, rowShare, serialLimit, shared, type KernelText } from './rows.ts'
@@ -19,6 +20,8 @@ export function emitSingle(kernel: SingleKernel, fusion: Fusion): KernelText {
   if (node.op.name === 'pad') return emitPad(node, fusion)
   if (node.op.name === 'scatterAdd') return emitScatterAdd(node, fusion)
   if (node.op.name === 'scatter') return emitScatter(node, fusion)
+  if (node.op.name === 'topk') return emitTopk(node, fusion)
+  if (node.op.name === 'groupRank') return emitGroupRank(node, fusion)
   if (leadingReduce(node)) return emitColumns(kernel, fusion)
   return emitReduce(node, fusion)
 }
