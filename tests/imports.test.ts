@@ -18,8 +18,9 @@ const layers: Readonly<Record<string, readonly string[]>> = {
   data: [],
   runs: [],
   models: ['nn', 'optim', 'data', 'compiler'],
-  train: ['runs', 'models', 'nn', 'optim', 'data', 'compiler'],
-  cli: ['train', 'runs', 'models', 'nn', 'optim', 'data', 'compiler'],
+  parallel: ['runs', 'models', 'nn', 'optim', 'data', 'compiler'],
+  train: ['parallel', 'runs', 'models', 'nn', 'optim', 'data', 'compiler'],
+  cli: ['train', 'parallel', 'runs', 'models', 'nn', 'optim', 'data', 'compiler'],
 }
 
 /** Inside the compiler: each may import what stands after it; folders of one rank may import each other. */

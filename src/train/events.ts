@@ -10,6 +10,8 @@ import type { StepProfile } from './profile.ts'
 /** What a run will do and cost, known before its first step. */
 export interface TrainPlan {
   readonly parameters: number
+  /** Those that one token uses: fewer than all of them when there are experts. */
+  readonly activeParameters: number
   /** Training tokens the run will read in all. */
   readonly tokens: number
   readonly flops: number
@@ -39,7 +41,7 @@ export interface PlanData {
   readonly skipped: readonly { readonly name: string; readonly reason: string }[]
 }
 
-/** One measured step. `metrics` holds `loss`, `gradNorm`, `lr`; an evaluation holds `validationLoss`. */
+/** One measured step. `metrics` holds `loss`, `gradNorm`, `lr`, and `imbalance` of experts; an evaluation holds `validationLoss`. */
 export interface TrainPoint {
   readonly step: number
   readonly tokens: number

@@ -5,7 +5,7 @@
  */
 import { join } from 'node:path'
 import { isDeepStrictEqual } from 'node:util'
-import { sizeOf, type Program } from '../compiler/index.ts'
+import { type Program } from '../compiler/index.ts'
 import { cacheDir } from '../compiler/runtime/cache.ts'
 import { machine } from '../compiler/runtime/machine.ts'
 import { measurePeak, type Peak } from '../compiler/runtime/peak.ts'
@@ -19,7 +19,7 @@ import {
   type LanguageConfig,
   type LanguageOverrides,
 } from '../models/language/config.ts'
-import type { ModelConfig } from '../models/language/model.ts'
+import { countParameters, type ModelConfig } from '../models/language/model.ts'
 import { createRun, readRun, reopenRun, type RunWriter } from '../runs/index.ts'
 import {
   listCheckpoints,
@@ -33,7 +33,7 @@ import { compileDecode } from '../models/decoder.ts'
 import { decodable } from '../models/language/decode.ts'
 import type { TrainObserver, TrainPlan, TrainPoint, TrainResult } from './events.ts'
 import { StepProfiler, type ProfileSettings } from './profile.ts'
-import { compileEvaluation, compileStep, initialise, specsOf } from './programs.ts'
+import { compileEvaluation, compileStep, initialise } from './programs.ts'
 import { Sampler } from './sample.ts'
 
 export { sampleRun } from './sample.ts'
@@ -87,7 +87,7 @@ async function prepare(config: LanguageConfig, observer: TrainObserver, profile 
     await timeStep(program, config, model, data),
   ]
   const plan: TrainPlan = {
-    parameters: specsOf(model).reduce((total, [, spec]) => total + sizeOf(spec.shape), 0),
+    ...countParameters(model),
     tokens: config.steps * config.batch * context,
     flops: config.steps * program.flops,
     flopsPerStep: program.flops,
@@ -335,6 +335,7 @@ async function loop(
         loss: scalarOf(program, 'loss'),
         gradNorm: scalarOf(program, 'gradNorm'),
         lr: scalarOf(program, 'lr'),
+        ...(config.model.experts > 0 ? { imbalance: scalarOf(program, 'imbalance') } : {}),
       })
       requireFinite(point, writer)
       writer.point(point)

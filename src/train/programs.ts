@@ -23,8 +23,9 @@ import {
   type ValueType,
 } from '../compiler/index.ts'
 import type { LanguageConfig } from '../models/language/config.ts'
+import { imbalance, movedBias } from '../models/language/experts.ts'
 import {
-  loss,
+  objective,
   parameterSpecs,
   parameterTypes,
   weightedLoss,
@@ -62,7 +63,7 @@ const compileOptions = (config: LanguageConfig, options: CompileOptions): Compil
   ...options,
 })
 
-/** Compiles one training step. Inputs: `tokens` [accumulate, batch, context + 1] i32 and `seed`; outputs: loss, gradNorm, lr. */
+/** Compiles one training step. Inputs: `tokens` [accumulate, batch, context + 1] i32 and `seed`; outputs: loss, gradNorm, lr, and imbalance of a mixture. */
 export function compileStep(
   config: LanguageConfig,
   vocab: number,
@@ -76,7 +77,10 @@ export function compileStep(
     state: {
       step: scalar('i32'),
       params: parameterTypes(model),
-      optim: optimizerState(specs, (path) => choose(path).optimizer),
+      optim: optimizerState(
+        specs.filter(([, spec]) => !spec.ruled),
+        (path) => choose(path).optimizer,
+      ),
     },
     tokens: valueType(
       'i32',
@@ -90,14 +94,18 @@ export function compileStep(
 
   const body = ({ state, tokens, seed }: Tensorised<typeof inputs>): Tensors => {
     const { step, params, optim } = state
-    const micro = (tokens: Tensor, index: Tensor): { loss: Tensor; grads: ModelWeights } => {
+    const trained = trainedOf(model, params)
+    const micro = (tokens: Tensor, index: Tensor): Micro => {
       // Each microbatch draws its own dropout masks: the salt of a draw is the layer, so the number goes into the seed.
       const key = { seed: seed.add(index.mul(0x3504f3)), step }
-      const value = loss(params, tokens, model, key)
-      return { loss: value, grads: grad(value, params) }
+      const { loss, total, load } = objective(params, tokens, model, key)
+      return { loss, grads: grad(total, trained), ...(load ? { load } : {}) }
     }
-    const { loss: value, grads } =
-      accumulate === 1 ? micro(firstOf(tokens), step.mul(0)) : accumulated(tokens, params, micro)
+    const {
+      loss: value,
+      grads,
+      load,
+    } = accumulate === 1 ? micro(firstOf(tokens), step.mul(0)) : accumulated(tokens, trained, model, micro)
     const flat = leaves<Tensor>(grads)
     const norm = flat
       .map(([, g]) => g.square().sum())
@@ -107,7 +115,7 @@ export function compileStep(
     const now = step.cast('f32')
     const factor = scheduleTensor(schedule, now)
     const updated = groupedUpdate(
-      leaves<Tensor>(params),
+      leaves<Tensor>(trained),
       new Map(scaled),
       optim,
       now.add(1),
@@ -117,31 +125,50 @@ export function compileStep(
     return {
       state: {
         step: step.add(1),
-        params: mapTree<Tensor, Tensor>(params, (_, path) => updated.parameters.get(path)!),
+        params: mapTree<Tensor, Tensor>(params, (old, path) => {
+          const next = updated.parameters.get(path)
+          return next ?? movedBias(old, load!, model.balanceRate)
+        }),
         optim: updated.state,
       },
       loss: value,
       gradNorm: norm,
       lr: factor.mul(config.optim.lr),
+      ...(load ? { imbalance: imbalance(load) } : {}),
     }
   }
   return compile(body, inputs, compileOptions(config, { name: 'train-step', ...options }))
 }
 
+/** What one microbatch gives; all of it is averaged over them. */
+type Micro = {
+  readonly loss: Tensor
+  readonly grads: Readonly<Record<string, Tensor>>
+  readonly load?: Tensor
+}
+
+/** Parameters that the optimizer moves, by path. */
+function trainedOf(model: ModelConfig, params: ModelWeights): Record<string, Tensor> {
+  const ruled = new Set(specsOf(model).flatMap(([path, spec]) => (spec.ruled ? [path] : [])))
+  return Object.fromEntries(leaves<Tensor>(params).filter(([path]) => !ruled.has(path)))
+}
+
 /** Mean loss and gradients over microbatches, one at a time: memory of one, result of all. */
 function accumulated(
   tokens: Tensor,
-  params: ModelWeights,
-  micro: (tokens: Tensor, index: Tensor) => { loss: Tensor; grads: ModelWeights },
-): { loss: Tensor; grads: ModelWeights } {
+  trained: Readonly<Record<string, Tensor>>,
+  { layers, experts }: ModelConfig,
+  micro: (tokens: Tensor, index: Tensor) => Micro,
+): Micro {
   const count = tokens.size('micro')
-  const start = {
+  const start: Micro = {
     loss: full(0, scalar('f32')),
-    grads: mapTree<Tensor, Tensor>(params, zerosLike) as ModelWeights,
+    grads: mapTree<Tensor, Tensor>(trained, zerosLike) as Micro['grads'],
+    ...(experts > 0 ? { load: full(0, valueType('f32', [layers, experts], ['layer', 'expert'])) } : {}),
   }
-  const add = (a: typeof start, b: typeof start): typeof start => {
+  const add = (a: Micro, b: Micro): Micro => {
     const other = new Map(leaves<Tensor>(b))
-    return mapTree<Tensor, Tensor>(a, (x, path) => x.add(other.get(path)!)) as typeof start
+    return mapTree<Tensor, Tensor>(a, (x, path) => x.add(other.get(path)!)) as Micro
   }
   const [sum] = scan(
     start,
@@ -151,7 +178,7 @@ function accumulated(
       name: 'microbatches',
     },
   )
-  return mapTree<Tensor, Tensor>(sum, (x) => x.mul(1 / count)) as typeof start
+  return mapTree<Tensor, Tensor>(sum, (x) => x.mul(1 / count)) as Micro
 }
 
 const firstOf = (tokens: Tensor): Tensor => tokens.reshape(tokens.shape.slice(1), tokens.axes.slice(1))
