@@ -17,7 +17,7 @@ import {
   type ValueType,
 } from '../../compiler/index.ts'
 import { draw, gradientError, worstError } from '../../compiler/testing.ts'
-import { dense, resolveConfig } from './config.ts'
+import { dense, parseStoredConfig, resolveConfig } from './config.ts'
 import { balanceLoss, capacityOf, mixture, movedBias, type ExpertConfig } from './experts.ts'
 import { countParameters, forward, parameterTypes, type ModelConfig } from './model.ts'
 
@@ -319,4 +319,13 @@ test('parameters, all and active', () => {
   assert.equal(parameters, rest + 3 * 8 * expert)
   assert.equal(activeParameters, rest + 3 * 2 * expert)
   assert.equal(plain.activeParameters, plain.parameters)
+})
+
+test('a run from before there were experts is read as a dense model', () => {
+  const config = resolveConfig({})
+  const { model } = config
+  const old = Object.fromEntries(Object.entries(model).filter(([key]) => !(key in dense)))
+  assert.deepEqual(parseStoredConfig({ ...config, model: old }, 'here'), config)
+  assert.throws(() => resolveConfig({ model: { experts: 4, topK: 5 } }), /at most model\.experts=4/)
+  assert.throws(() => resolveConfig({ model: { topK: 2 } }), /model\.experts/)
 })

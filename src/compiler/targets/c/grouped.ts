@@ -145,7 +145,7 @@ export function emitGroupedOuter(name: string, spec: GroupedOuterSpec, target: V
   const split = chooseSplit(dot, tileCount, base.panels, target.threads)
   const ownRows = Math.ceil(tileCount / split.rowParts) * base.rows
   const ownColumns = Math.ceil(base.panels / split.columnParts) * base.vectors * lanes
-  const depthAtOnce = Math.max(16, Math.min(512, Math.floor(ownBytes / (bytes * (ownRows + ownColumns)))))
+  const depthAtOnce = Math.max(16, Math.min(256, Math.floor(ownBytes / (bytes * (ownRows + ownColumns)))))
   const plan: GemmPlan = {
     ...base,
     ...split,
@@ -199,7 +199,10 @@ const rowList: Support = {
   code: `
 /* Where the rows of an operand lie. */
 typedef struct { long inner, outerStep, innerStep; } row_places;
-INLINE long row_at(const row_places *s, const long row) { return row / s->inner * s->outerStep + row % s->inner * s->innerStep; }
+INLINE long row_at(const row_places *s, const int32_t row) {
+  const uint32_t inner = (uint32_t)s->inner, outer = (uint32_t)row / inner;
+  return outer * s->outerStep + ((uint32_t)row - outer * inner) * s->innerStep;
+}
 
 /* A stable counting sort. Rows of group g are list[groups + 3 + i] for i from list[g] to before list[g + 1], in order;
  * group number \`groups\` is that of the rows that belong to none of the groups from \`first\` on. */
@@ -237,7 +240,11 @@ static void grouped_dot_${acc}(const int tid, const gemm_plan *g, const long row
       count = least(g->rows * g->tilesAtOnce, last - first);
       for (long p = 0; p < g->k; p += g->depthAtOnce) {
         const long depth = least(g->depthAtOnce, g->k - p);
-        for (long r = 0; r < count; r++) memcpy(left + r * depth, x + row_at(places, order[first + r]) + p, depth * sizeof *left);
+        for (long r = 0; r < count; r++) {
+          const ${T} *const next = x + row_at(places, order[first + least(r + 6, count - 1)]) + p;
+          for (long q = 0; q < depth; q += 64 / (long)sizeof *x) __builtin_prefetch(next + q);
+          memcpy(left + r * depth, x + row_at(places, order[first + r]) + p, depth * sizeof *left);
+        }
         const long spare = (g->rows - count % g->rows) % g->rows;
         memset(left + count * depth, 0, spare * depth * sizeof *left);
         COUNT(2 * depth * count * n);
@@ -276,6 +283,8 @@ static void grouped_dot_${acc}(const int tid, const gemm_plan *g, const long row
 function emitOuterDriver(acc: Float, target: VectorTarget): Support {
   const T = cTypes[acc]
   const lanes = lanesOf(acc, target)
+  const copyRows = (rows: number): string =>
+    `if (tall == ${rows}) memcpy(to, xRow + i, ${rows} * sizeof *to);`
   return {
     name: `grouped_outer_${acc}`,
     code: `
@@ -298,9 +307,15 @@ static void grouped_outer_${acc}(const int tid, const gemm_plan *g, const long g
       const long depth = least(g->depthAtOnce, list[e + 1] - p);
       for (long q = 0; q < depth; q++) {
         const ${T} *const xRow = x + row_at(xPlaces, order[p + q]), *const yRow = y + row_at(yPlaces, order[p + q]);
+        const int32_t next = order[p + least(q + 6, depth - 1)];
+        const ${T} *const xNext = x + row_at(xPlaces, next), *const yNext = y + row_at(yPlaces, next);
+        for (long i = first; i < last; i += 64 / (long)sizeof *x) __builtin_prefetch(xNext + i);
+        for (long j = left; j < right; j += 64 / (long)sizeof *y) __builtin_prefetch(yNext + j);
         for (long i = first; i < last; i += g->rows) {
           ${T} *const to = packedX + (i - first) * depth + q * g->rows;
-          for (long r = 0; r < least(g->rows, last - i); r++) to[r] = xRow[i + r];
+          const long tall = least(g->rows, last - i);
+          ${[12, 8, 6].map(copyRows).join('\n          else ')}
+          else for (long r = 0; r < tall; r++) to[r] = xRow[i + r];
         }
         for (long panel = panelFirst; panel < panelEnd; panel++) {
           const long width = (panel == g->panels - 1 ? g->tailVectors : g->vectors) * ${lanes}, columns = least(width, g->n - panel * whole);
