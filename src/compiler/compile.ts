@@ -10,6 +10,14 @@ import { flopsOf } from './ops/cost.ts'
 import { runPipeline, type Policies } from './passes/pipeline.ts'
 import type { Precision } from './passes/precision.ts'
 import { readProfile, type Profile } from './profile.ts'
+import {
+  partitionProgram,
+  referenceRanks,
+  type NamedFunc,
+  type Parallel,
+  type Partitioned,
+  type StageSource,
+} from './ranked.ts'
 import { machine } from './runtime/machine.ts'
 import { openNative, type NativeProgram } from './runtime/native.ts'
 import { compileShared } from './runtime/toolchain.ts'
@@ -29,6 +37,11 @@ export interface CompileOptions {
   readonly precision?: Precision
   /** Honour `checkpoint` marks: less memory, more FLOPs. Default false. */
   readonly recompute?: boolean
+  /**
+   * Into how many leaves sums over axes named `batch` are cut, so that a spread batch gives the same bits
+   * (passes/leaves.ts): a power of two, or 0 (default) for whatever is fastest.
+   */
+  readonly leaves?: number
   /** The emitted program counts its own FLOPs (slow; for tests). */
   readonly checking?: boolean
   /** The program records what each kernel costs, for `profile()`. The arithmetic is the same. */
@@ -41,6 +54,8 @@ export interface CompileOptions {
    * memory instead of a copy. What one writes the other reads, so both must never run at the same time. Close it last.
    */
   readonly shares?: Program
+  /** Ranks of a mesh run this program together, each its part. Values are written and read whole. */
+  readonly parallel?: Parallel
   /** Sees the program before the first pass and after each. */
   readonly observe?: (stage: string, func: Func) => void
 }
@@ -59,7 +74,7 @@ export interface ProgramMemory {
 }
 
 export interface Program {
-  /** Floating-point operations of one run. */
+  /** Floating-point operations of one run; of one rank, where there are several. */
   readonly flops: number
   readonly memory: ProgramMemory
   /** The emitted C program; empty for the reference target. */
@@ -71,10 +86,12 @@ export interface Program {
   readonly compileSeconds: number
   /** The native code came from the cache. */
   readonly cached: boolean
-  /** Paths and types of inputs and outputs. */
+  /** Of a program over several ranks: their mesh, the local programs, and how their inputs and results lie. */
+  readonly cut?: Partitioned
+  /** Paths and types of inputs and outputs, whole. */
   readonly inputs: ReadonlyMap<string, ValueType>
   readonly outputs: ReadonlyMap<string, ValueType>
-  /** Memory of an input or output: a live view for native programs. bf16 shows as its 16 bits. */
+  /** Memory of an input or output: a live view for native programs. bf16 and f16 show as their 16 bits. */
   view(path: string): Values
   /** Copies values into an input (or state). */
   write(path: string, values: ArrayLike<number>): void
@@ -111,6 +128,7 @@ export async function compile<I extends Tree<ValueType>>(
   const policies: Policies = {
     precision: options.precision ?? 'f32',
     recompute: options.recompute ? 'marked' : 'none',
+    leaves: options.leaves ?? 0,
     claimed,
   }
   const name = options.name ?? 'program'
@@ -118,7 +136,19 @@ export async function compile<I extends Tree<ValueType>>(
     traceFunction(name, inputs, (tensors) => body(tensors as Tensorised<I>)),
   )
   checkState(traced)
-  const func = runPipeline(traced.func, policies, options.observe)
+  const whole = runPipeline(traced.func, policies, options.observe)
+  const stage = ({ body, inputs }: StageSource): NamedFunc => {
+    const traced = inGraph(new Graph(), () => traceFunction(name, inputs, body))
+    return { ...traced, func: runPipeline(traced.func, policies, options.observe) }
+  }
+  const cut =
+    options.parallel &&
+    partitionProgram(
+      options.parallel.pipeline?.stages.map(stage) ?? [{ ...traced, func: whole }],
+      new Map(traced.inputPaths.map((path, i) => [path, whole.params[i]!.type])),
+      options.parallel,
+    )
+  const func = cut?.parts[0]?.func ?? whole
   const flops = flopsOf(func)
   const types = (
     paths: readonly string[],
@@ -127,8 +157,9 @@ export async function compile<I extends Tree<ValueType>>(
   const shared = {
     flops,
     func,
-    inputs: types(traced.inputPaths, func.params),
-    outputs: types(traced.outputPaths, func.results),
+    inputs: types(traced.inputPaths, whole.params),
+    outputs: types(traced.outputPaths, whole.results),
+    ...(cut ? { cut } : {}),
   }
   const seconds = (): number => (performance.now() - started) / 1000
   const known = options.shares && internals.get(options.shares)
@@ -145,7 +176,7 @@ export async function compile<I extends Tree<ValueType>>(
   const built = buildC(
     func,
     traced,
-    { threads, vectorBytes, registers, bf16Products },
+    { threads, vectorBytes, registers, bf16Products, rowsAlike: policies.leaves > 0 },
     [
       `${name}: ${flops.toLocaleString('en')} FLOP a step, ${threads} threads, ${vectorBytes * 8}-bit vectors`,
     ],
@@ -247,6 +278,7 @@ const arrays = {
   f32: Float32Array,
   f64: Float64Array,
   bf16: Uint16Array,
+  f16: Uint16Array,
   i32: Int32Array,
   u8: Uint8Array,
   bool: Uint8Array,
@@ -302,10 +334,19 @@ const notProfiled = (program: string): UserError =>
 function referenceProgram(
   func: Func,
   { inputPaths, outputPaths }: { inputPaths: readonly string[]; outputPaths: readonly string[] },
-  shared: Pick<Program, 'flops' | 'func' | 'inputs' | 'outputs'>,
+  shared: Pick<Program, 'flops' | 'func' | 'inputs' | 'outputs' | 'cut'>,
   compileSeconds: number,
   lender?: Program,
 ): Program {
+  const { cut } = shared
+  if (cut) {
+    const ranks = referenceRanks(cut, new Map([...shared.outputs, ...shared.inputs]))
+    return interpreted(shared, compileSeconds, {
+      view: (path) => ranks.view(path),
+      write: (path, values) => ranks.write(path, values),
+      run: () => ranks.run(),
+    })
+  }
   const values = new Map<string, Float64Array>(
     inputPaths.map((path, i) => {
       const { type } = func.params[i]!
@@ -320,7 +361,7 @@ function referenceProgram(
     return known
   }
   const write = (path: string, data: ArrayLike<number>): void => fillView('reference', path, view(path), data)
-  const runBlocking = (): void => {
+  const run = (): void => {
     const results = interpret(
       func,
       inputPaths.map((path) => values.get(path)!.slice()),
@@ -329,6 +370,15 @@ function referenceProgram(
       isState(path) ? values.get(path)!.set(results[i]!) : values.set(path, results[i]!),
     )
   }
+  return interpreted(shared, compileSeconds, { view, write, run })
+}
+
+/** A program of the reference target: no memory plan, no text. */
+function interpreted(
+  shared: Pick<Program, 'flops' | 'func' | 'inputs' | 'outputs' | 'cut'>,
+  compileSeconds: number,
+  { view, write, run }: Pick<Program, 'view' | 'write'> & { run(): void },
+): Program {
   return {
     ...shared,
     source: '',
@@ -340,9 +390,9 @@ function referenceProgram(
     write,
     async run(inputs = {}) {
       for (const [path, data] of Object.entries(inputs)) write(path, data)
-      runBlocking()
+      run()
     },
-    runBlocking,
+    runBlocking: run,
     countedFlops: () => 0,
     profile() {
       throw notProfiled('reference')

@@ -33,9 +33,9 @@ async function train(
   options: Parameters<typeof compileStep>[2],
   use: (program: Program) => void = () => {},
 ): Promise<{ readonly state: Map<string, number[]>; readonly metrics: number[][] }> {
-  const config = resolveConfig(overrides)
+  const config = resolveConfig({ seed: 3, ...overrides })
   const program = await compileStep(config, vocab, options)
-  initialise(program, { ...config.model, vocab }, 3)
+  initialise(program, config, vocab)
   const metrics: number[][] = []
   for (let step = 0; step < 5; step++) {
     const tokens = Array.from({ length: 4 * 25 }, (_, i) => (i * i + step * 5 + (i >> 3)) % vocab)

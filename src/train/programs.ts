@@ -20,6 +20,7 @@ import {
   type Program,
   type Tensorised,
   type Tensors,
+  type Tree,
   type ValueType,
 } from '../compiler/index.ts'
 import type { LanguageConfig } from '../models/language/config.ts'
@@ -33,6 +34,14 @@ import {
   type ModelWeights,
   type ParameterSpec,
 } from '../models/language/model.ts'
+import {
+  allFinite,
+  keepIf,
+  lossScaleTypes,
+  nextLossScale,
+  unscaled,
+  type LossScale,
+} from '../optim/loss-scale.ts'
 import { groupedUpdate, optimizerState, optimizers, type Optimizer } from '../optim/optimizers.ts'
 import { scheduleTensor } from '../optim/schedule.ts'
 
@@ -63,24 +72,61 @@ const compileOptions = (config: LanguageConfig, options: CompileOptions): Compil
   ...options,
 })
 
-/** Compiles one training step. Inputs: `tokens` [accumulate, batch, context + 1] i32 and `seed`; outputs: loss, gradNorm, lr, and imbalance of a mixture. */
+/** A program before it is compiled. */
+export interface Source {
+  readonly name: string
+  readonly inputs: Tree<ValueType>
+  readonly body: (inputs: Tensors) => Tensors
+}
+
+/** Compiles one training step. */
 export function compileStep(
   config: LanguageConfig,
   vocab: number,
   options: CompileOptions = {},
 ): Promise<Program> {
+  const { name, inputs, body } = stepSource(config, vocab)
+  return compile(body, inputs, compileOptions(config, { name, ...options }))
+}
+
+/**
+ * One training step. Inputs: `tokens` [accumulate, batch, context + 1] i32 and `seed`; outputs: loss, gradNorm, lr; with
+ * experts their imbalance, with fp16 the loss scale and whether the step was skipped.
+ */
+export function stepSource(config: LanguageConfig, vocab: number): Source {
+  const { accumulate } = config
   const model: ModelConfig = { ...config.model, vocab }
-  const specs = specsOf(model)
-  const choose = chooser(config, model)
+  const inputs = stepInputs(config, vocab)
+  const body = ({ state, tokens, seed }: Tensorised<typeof inputs>): Tensors => {
+    const { step, params, lossScale } = state
+    const trained = trainedOf(model, params)
+    const micro = (tokens: Tensor, index: Tensor): Micro => {
+      const { loss, total, load } = objective(params, tokens, model, dropoutKey(seed, step, index))
+      const grads = grad(lossScale ? total.mul(lossScale.scale) : total, trained)
+      return { loss, grads, ...(load ? { load } : {}) }
+    }
+    const { grads: raw, ...rest } =
+      accumulate === 1 ? micro(firstOf(tokens), step.mul(0)) : accumulated(tokens, trained, model, micro)
+    const grads = lossScale ? unscaled(raw, lossScale) : raw
+    return nextState(config, vocab, state, { ...rest, grads, norm: squares(grads).sqrt() })
+  }
+  return { name: 'train-step', inputs, body: body as unknown as Source['body'] }
+}
+
+/** Types of the inputs of a training step on one device. */
+export function stepInputs(config: LanguageConfig, vocab: number) {
+  const model: ModelConfig = { ...config.model, vocab }
   const { accumulate, batch } = config
-  const inputs = {
+  const choose = chooser(config, model)
+  return {
     state: {
       step: scalar('i32'),
       params: parameterTypes(model),
       optim: optimizerState(
-        specs.filter(([, spec]) => !spec.ruled),
+        specsOf(model).filter(([, spec]) => !spec.ruled),
         (path) => choose(path).optimizer,
       ),
+      ...(config.precision === 'fp16' ? { lossScale: lossScaleTypes } : {}),
     },
     tokens: valueType(
       'i32',
@@ -89,55 +135,92 @@ export function compileStep(
     ),
     seed: scalar('i32'),
   }
-  const { beta1, beta2, momentum, weightDecay, clip } = config.optim
-  const schedule = { steps: config.steps, warmup: config.optim.warmup, cooldown: config.optim.cooldown }
+}
 
-  const body = ({ state, tokens, seed }: Tensorised<typeof inputs>): Tensors => {
-    const { step, params, optim } = state
-    const trained = trainedOf(model, params)
-    const micro = (tokens: Tensor, index: Tensor): Micro => {
-      // Each microbatch draws its own dropout masks: the salt of a draw is the layer, so the number goes into the seed.
-      const key = { seed: seed.add(index.mul(0x3504f3)), step }
-      const { loss, total, load } = objective(params, tokens, model, key)
-      return { loss, grads: grad(total, trained), ...(load ? { load } : {}) }
-    }
-    const {
-      loss: value,
-      grads,
-      load,
-    } = accumulate === 1 ? micro(firstOf(tokens), step.mul(0)) : accumulated(tokens, trained, model, micro)
-    const flat = leaves<Tensor>(grads)
-    const norm = flat
-      .map(([, g]) => g.square().sum())
-      .reduce((a, b) => a.add(b))
-      .sqrt()
-    const scaled = clip > 0 ? flat.map(([path, g]) => [path, g.mul(clipFactor(norm, clip))] as const) : flat
-    const now = step.cast('f32')
-    const factor = scheduleTensor(schedule, now)
-    const updated = groupedUpdate(
-      leaves<Tensor>(trained),
-      new Map(scaled),
-      optim,
-      now.add(1),
-      (path) => ({ optimizer: choose(path).optimizer, lr: factor.mul(choose(path).rate) }),
-      { beta1, beta2, eps: 1e-10, momentum, weightDecay },
-    )
-    return {
-      state: {
-        step: step.add(1),
-        params: mapTree<Tensor, Tensor>(params, (old, path) => {
-          const next = updated.parameters.get(path)
-          return next ?? movedBias(old, load!, model.balanceRate)
-        }),
-        optim: updated.state,
-      },
-      loss: value,
-      gradNorm: norm,
-      lr: factor.mul(config.optim.lr),
-      ...(load ? { imbalance: imbalance(load) } : {}),
-    }
+/** Each microbatch draws its own dropout masks: the salt of a draw is the layer, so the number goes into the seed. */
+export const dropoutKey = (
+  seed: Tensor,
+  step: Tensor,
+  microbatch: Tensor,
+): { seed: Tensor; step: Tensor } => ({
+  seed: seed.add(microbatch.mul(0x3504f3)),
+  step,
+})
+
+/** Sum of squares of all elements of a tree. */
+export const squares = (grads: Tensors): Tensor =>
+  leaves<Tensor>(grads)
+    .map(([, g]) => g.square().sum())
+    .reduce((a, b) => a.add(b))
+
+/** State, or the part of it that a pipeline stage holds, as tensors. */
+export interface StepState {
+  readonly step: Tensor
+  readonly params: Tensors
+  readonly optim: Readonly<Record<string, Readonly<Record<string, Tensor>>>>
+  readonly lossScale?: LossScale
+}
+
+/** What a step found out before it moves anything. */
+export interface StepResults {
+  readonly loss: Tensor
+  /** Of the parameters that an optimizer moves. */
+  readonly grads: Tensors
+  readonly norm: Tensor
+  /** Of a mixture: choices that fell on each expert, [layer, expert]. */
+  readonly load?: Tensor
+}
+
+/** From gradients to what a step returns: clipped, updated, or skipped where a half-precision gradient overflowed. */
+export function nextState(
+  config: LanguageConfig,
+  vocab: number,
+  state: StepState,
+  { loss: value, grads, norm, load }: StepResults,
+): Tensors {
+  const { step, params, optim, lossScale } = state
+  const { beta1, beta2, momentum, weightDecay, clip } = config.optim
+  const choose = chooser(config, { ...config.model, vocab })
+  const schedule = { steps: config.steps, warmup: config.optim.warmup, cooldown: config.optim.cooldown }
+  const flat = leaves<Tensor>(grads)
+  const scaled = clip > 0 ? flat.map(([path, g]) => [path, g.mul(clipFactor(norm, clip))] as const) : flat
+  const gradients = new Map<string, Tensor>(scaled)
+  const now = step.cast('f32')
+  const factor = scheduleTensor(schedule, now)
+  const updated = groupedUpdate(
+    leaves<Tensor>(params).filter(([path]) => gradients.has(path)),
+    gradients,
+    optim,
+    now.add(1),
+    (path) => ({ optimizer: choose(path).optimizer, lr: factor.mul(choose(path).rate) }),
+    { beta1, beta2, eps: 1e-10, momentum, weightDecay },
+  )
+  const next = {
+    step: step.add(1),
+    params: mapTree<Tensor, Tensor>(params, (old, path) => {
+      const moved = updated.parameters.get(path)
+      return moved ?? movedBias(old, load!, config.model.balanceRate)
+    }),
+    optim: updated.state,
   }
-  return compile(body, inputs, compileOptions(config, { name: 'train-step', ...options }))
+  const measured = {
+    loss: value,
+    gradNorm: norm,
+    lr: factor.mul(config.optim.lr),
+    ...(load ? { imbalance: imbalance(load) } : {}),
+  }
+  if (!lossScale) return { state: next, ...measured }
+  const finite = allFinite(grads)
+  const scaling = { goodSteps: config.optim.lossScaleSteps }
+  return {
+    state: {
+      ...keepIf(finite, next, { step, params, optim }),
+      lossScale: nextLossScale(lossScale, finite, scaling),
+    },
+    ...measured,
+    lossScale: lossScale.scale,
+    skipped: finite.cast('i32').neg().add(1),
+  }
 }
 
 /** What one microbatch gives; all of it is averaged over them. */
@@ -207,9 +290,11 @@ export function compileEvaluation(
 
 export const evaluationBatch = (config: LanguageConfig): number => config.batch / config.accumulate
 
-/** Fills the step program's parameters with their initial values: a pure function of the seed. */
-export function initialise(program: Program, model: ModelConfig, seed: number): void {
-  specsOf(model).forEach(([path, spec], stream) => {
+/** Fills the step program's state with its initial values, where those are not zero: a pure function of the settings. */
+export function initialise(program: Program, config: LanguageConfig, vocab: number): void {
+  const { seed } = config
+  if (config.precision === 'fp16') program.write('state.lossScale.scale', [config.optim.lossScale])
+  specsOf({ ...config.model, vocab }).forEach(([path, spec], stream) => {
     const values = new Float32Array(sizeOf(spec.shape))
     if (spec.std === 'ones') values.fill(1)
     else if (spec.std > 0) fillNormal(values, spec.std, seed, stream)

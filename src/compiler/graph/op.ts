@@ -32,7 +32,15 @@ export interface Op {
   readonly name: string
   /** One line for FEATURES.md and editors. */
   readonly doc: string
-  readonly kind: 'leaf' | 'elementwise' | 'reduce' | 'movement' | 'product' | 'index' | 'structure'
+  readonly kind:
+    | 'leaf'
+    | 'elementwise'
+    | 'reduce'
+    | 'movement'
+    | 'product'
+    | 'index'
+    | 'collective'
+    | 'structure'
   /** Result types, or an error that says what was wrong with the inputs. */
   infer(inputs: readonly ValueType[], attrs: Attrs, nodes: readonly Node[]): readonly ValueType[]
   /** Cotangents for the inputs from those of the results; null where the input has none. Absent: not differentiable. */
@@ -42,6 +50,8 @@ export interface Op {
   flops(node: Node): number
   /** Plain float64 meaning. Structure ops are interpreted by the target itself and have none. */
   reference?(node: Node, inputs: readonly Values[]): Values
+  /** Collectives: the results of all ranks from the inputs of all ranks, [input][rank]. */
+  across?(node: Node, inputs: readonly (readonly Values[])[], ranks: readonly number[]): Values[]
   /** Elementwise ops: the C expression of one element from those of the inputs. */
   readonly c?: (args: readonly string[], dtype: DType, node: Node) => string
   /** Built per call so that op files may import one another freely. */

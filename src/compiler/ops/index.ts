@@ -45,6 +45,14 @@ import { sumOp } from './sum.ts'
 import { tanhOp } from './tanh.ts'
 import { topkOp } from './topk.ts'
 import { transposeOp } from './transpose.ts'
+import { allGatherOp } from './all-gather.ts'
+import { allReduceOp } from './all-reduce.ts'
+import { allToAllOp } from './all-to-all.ts'
+import { meshIndexOp } from './mesh-index.ts'
+import { reduceScatterOp } from './reduce-scatter.ts'
+import { receiveOp, sendOp } from './send.ts'
+import { shardOp } from './shard.ts'
+import { shiftOp } from './shift.ts'
 import { whereOp } from './where.ts'
 
 export const ops: readonly Op[] = [
@@ -95,6 +103,16 @@ export const ops: readonly Op[] = [
   scatterOp,
   topkOp,
   groupRankOp,
+  // between ranks
+  meshIndexOp,
+  shardOp,
+  allReduceOp,
+  allGatherOp,
+  reduceScatterOp,
+  allToAllOp,
+  shiftOp,
+  sendOp,
+  receiveOp,
   // structure
   callOp,
   scanOp,

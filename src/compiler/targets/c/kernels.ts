@@ -13,6 +13,7 @@ import { convGeometry, convRoles, rolesOf } from '../../ops/convolution.ts'
 import { dotAxes, freeAxes } from '../../ops/dot.ts'
 import { groupedDotOp } from '../../ops/grouped-dot.ts'
 import { groupedOuterOp } from '../../ops/grouped-outer.ts'
+import { leavesAttr, leavesOf } from '../../ops/leaves.ts'
 import {
   emitAttention,
   emitAttentionBackward,
@@ -24,6 +25,7 @@ import {
 } from './attention.ts'
 import { emitCachedAttention, type CachedAttentionSpec } from './cached-attention.ts'
 import { emitConv, type ConvSpec } from './conv.ts'
+import type { Element } from './gemm-plan.ts'
 import { emitDot, type DotSpec, type EmittedKernel, type Packing } from './gemm.ts'
 import { emitGroupedDot, emitGroupedOuter, type RowPlaces } from './grouped.ts'
 import { isRowLocal, never, type Locality, type Nature } from './span.ts'
@@ -171,8 +173,10 @@ export class KernelLibrary {
     })
     const aFree = freeAxes(x.shape, axes.aBatch, axes.aContract)
     const bFree = freeAxes(y.shape, axes.bBatch, axes.bContract)
-    // The order of contracted pairs is free: follow a's memory.
-    const order = axes.aContract.map((_, i) => i).toSorted((i, j) => axes.aContract[i]! - axes.aContract[j]!)
+    // The order of contracted pairs is free: follow a's memory. With leaves, the first stays outermost.
+    const leaves = leavesOf(node)
+    const place = (i: number): number => (leaves !== undefined && i === 0 ? -1 : axes.aContract[i]!)
+    const order = axes.aContract.map((_, i) => i).toSorted((i, j) => place(i) - place(j))
     const aContract = order.map((i) => axes.aContract[i]!)
     const bContract = order.map((i) => axes.bContract[i]!)
     // A group of axes must be one axis in memory; the contracted ones in the same order on both sides.
@@ -223,7 +227,7 @@ export class KernelLibrary {
       a: left.batch[i]!,
       b: right.batch[i]!,
     }))
-    const dtype = x.dtype as 'f32' | 'f64' | 'bf16'
+    const dtype = x.dtype as Element
     const spec: DotSpec = {
       a: { dtype, rowStride: left.free, colStride: left.contract },
       b: { dtype, rowStride: right.contract, colStride: right.free },
@@ -232,6 +236,7 @@ export class KernelLibrary {
       m,
       n,
       k,
+      ...leavesAttr(leaves),
     }
     // Rows of the result follow rows of a, when those come first in memory.
     const rows = pick(a, [...axes.aBatch, ...aFree, ...aContract])
@@ -242,7 +247,12 @@ export class KernelLibrary {
 
   #conv(node: Node, views: readonly View[]): Chosen {
     const result = rolesOf(node)[2]
-    const spec: ConvSpec = { result, dtype: node.dtype as 'f32' | 'f64', geometry: convGeometry(node) }
+    const spec: ConvSpec = {
+      result,
+      dtype: node.dtype as 'f32' | 'f64',
+      geometry: convGeometry(node),
+      ...leavesAttr(leavesOf(node)),
+    }
     const copies = new Map(views.flatMap((view, i) => (isDense(view) ? [] : [[i, view] as const])))
     return this.#emit(
       'conv',

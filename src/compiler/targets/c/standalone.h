@@ -20,6 +20,7 @@ static double read_element(const char *const at, const int64_t i, const enum ele
   case F32: return ((const float *)at)[i];
   case F64: return ((const double *)at)[i];
   case BF16: return bf16_to_f32(((const bf16 *)at)[i]);
+  case F16: return f16_to_f32(((const f16 *)at)[i]);
   case I32: return ((const int32_t *)at)[i];
   default: return ((const uint8_t *)at)[i];
   }
@@ -30,12 +31,13 @@ static void write_element(char *const at, const int64_t i, const enum element ty
   case F32: ((float *)at)[i] = (float)value; break;
   case F64: ((double *)at)[i] = value; break;
   case BF16: ((bf16 *)at)[i] = f32_to_bf16((float)value); break;
+  case F16: ((f16 *)at)[i] = f32_to_f16((float)value); break;
   case I32: ((int32_t *)at)[i] = (int32_t)value; break;
   default: ((uint8_t *)at)[i] = (uint8_t)value;
   }
 }
 
-static int is_float(const enum element type) { return type == F32 || type == F64 || type == BF16; }
+static int is_float(const enum element type) { return type == F32 || type == F64 || type == BF16 || type == F16; }
 
 /* Uniform in [low, high): element i of input n is a function of (n, i); whole numbers are rounded down. */
 static void fill(char *const arena, const slot *const input, const int number) {
