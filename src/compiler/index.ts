@@ -40,5 +40,6 @@ export {
 } from './graph/types.ts'
 export { conv, type ConvOptions, type Padding } from './trace/conv.ts'
 export { checkpoint, grad, scan, type Tensors } from './trace/functions.ts'
+export { groupedDot, groupRank, oneHot, pick, topk } from './trace/grouped.ts'
 export { concat, full, iota, Tensor, uniform, where, zerosLike, type RandomKey } from './trace/tensor.ts'
 export { leaves, mapTree, type Tree } from './trace/tree.ts'

@@ -19,7 +19,7 @@ import {
   type LanguageConfig,
   type LanguageOverrides,
 } from '../models/language/config.ts'
-import type { ModelConfig } from '../models/language/model.ts'
+import { countParameters, type ModelConfig } from '../models/language/model.ts'
 import { createRun, readRun, reopenRun, type RunWriter } from '../runs/index.ts'
 import {
   listCheckpoints,
@@ -33,7 +33,7 @@ import { compileDecode } from '../models/decoder.ts'
 import { decodable } from '../models/language/decode.ts'
 import type { TrainObserver, TrainPlan, TrainPoint, TrainResult } from './events.ts'
 import { StepProfiler, type ProfileSettings } from './profile.ts'
-import { compileEvaluation, initialise, specsOf } from './programs.ts'
+import { compileEvaluation, initialise } from './programs.ts'
 import { compileStep } from './step.ts'
 import { Sampler } from './sample.ts'
 
@@ -88,7 +88,7 @@ async function prepare(config: LanguageConfig, observer: TrainObserver, profile 
     await timeStep(program, config, model, data),
   ]
   const plan: TrainPlan = {
-    parameters: specsOf(model).reduce((total, [, spec]) => total + sizeOf(spec.shape), 0),
+    ...countParameters(model),
     tokens: config.steps * config.batch * context,
     flops: config.steps * program.flops,
     flopsPerStep: program.flops,
@@ -389,10 +389,11 @@ const scalarOf = (program: Program, path: string): number => program.view(path)[
 function measured(program: Program): Record<string, number> {
   const metrics = (...names: string[]): Record<string, number> =>
     Object.fromEntries(names.map((name) => [name, scalarOf(program, name)]))
-  if (!program.outputs.has('lossScale')) return metrics('loss', 'gradNorm', 'lr')
+  const routing = program.outputs.has('imbalance') ? ['imbalance'] : []
+  if (!program.outputs.has('lossScale')) return metrics('loss', 'gradNorm', 'lr', ...routing)
   const skipped = scalarOf(program, 'skipped') === 1
   if (skipped && scalarOf(program, 'lossScale') === 1) throw overflowing()
-  return metrics('loss', ...(skipped ? [] : ['gradNorm']), 'lr', 'lossScale')
+  return metrics('loss', ...(skipped ? [] : ['gradNorm']), 'lr', ...routing, 'lossScale')
 }
 
 const overflowing = (): UserError =>

@@ -24,8 +24,9 @@ import {
   type ValueType,
 } from '../compiler/index.ts'
 import type { LanguageConfig } from '../models/language/config.ts'
+import { imbalance, movedBias } from '../models/language/experts.ts'
 import {
-  loss,
+  objective,
   parameterSpecs,
   parameterTypes,
   weightedLoss,
@@ -80,7 +81,7 @@ export interface Source {
 
 /**
  * One training step. Inputs: `tokens` [accumulate, batch, context + 1] i32 and `seed`; outputs: loss, gradNorm, lr; with
- * fp16 the loss scale and whether the step was skipped.
+ * experts their imbalance, with fp16 the loss scale and whether the step was skipped.
  */
 export function stepSource(config: LanguageConfig, vocab: number): Source {
   const { accumulate } = config
@@ -88,14 +89,16 @@ export function stepSource(config: LanguageConfig, vocab: number): Source {
   const inputs = stepInputs(config, vocab)
   const body = ({ state, tokens, seed }: Tensorised<typeof inputs>): Tensors => {
     const { step, params, lossScale } = state
-    const micro = (tokens: Tensor, index: Tensor): { loss: Tensor; grads: ModelWeights } => {
-      const value = loss(params, tokens, model, dropoutKey(seed, step, index))
-      return { loss: value, grads: grad(lossScale ? value.mul(lossScale.scale) : value, params) }
+    const trained = trainedOf(model, params)
+    const micro = (tokens: Tensor, index: Tensor): Micro => {
+      const { loss, total, load } = objective(params, tokens, model, dropoutKey(seed, step, index))
+      const grads = grad(lossScale ? total.mul(lossScale.scale) : total, trained)
+      return { loss, grads, ...(load ? { load } : {}) }
     }
-    const { loss: value, grads: raw } =
-      accumulate === 1 ? micro(firstOf(tokens), step.mul(0)) : accumulated(tokens, params, micro)
+    const { grads: raw, ...rest } =
+      accumulate === 1 ? micro(firstOf(tokens), step.mul(0)) : accumulated(tokens, trained, model, micro)
     const grads = lossScale ? unscaled(raw, lossScale) : raw
-    return nextState(config, vocab, state, { loss: value, grads, norm: squares(grads).sqrt() })
+    return nextState(config, vocab, state, { ...rest, grads, norm: squares(grads).sqrt() })
   }
   return { name: 'train-step', inputs, body: body as unknown as Source['body'] }
 }
@@ -109,7 +112,10 @@ export function stepInputs(config: LanguageConfig, vocab: number) {
     state: {
       step: scalar('i32'),
       params: parameterTypes(model),
-      optim: optimizerState(specsOf(model), (path) => choose(path).optimizer),
+      optim: optimizerState(
+        specsOf(model).filter(([, spec]) => !spec.ruled),
+        (path) => choose(path).optimizer,
+      ),
       ...(config.precision === 'fp16' ? { lossScale: lossScaleTypes } : {}),
     },
     tokens: valueType(
@@ -145,12 +151,22 @@ export interface StepState {
   readonly lossScale?: LossScale
 }
 
+/** What a step found out before it moves anything. */
+export interface StepResults {
+  readonly loss: Tensor
+  /** Of the parameters that an optimizer moves. */
+  readonly grads: Tensors
+  readonly norm: Tensor
+  /** Of a mixture: choices that fell on each expert, [layer, expert]. */
+  readonly load?: Tensor
+}
+
 /** From gradients to what a step returns: clipped, updated, or skipped where a half-precision gradient overflowed. */
 export function nextState(
   config: LanguageConfig,
   vocab: number,
   state: StepState,
-  { loss: value, grads, norm }: { readonly loss: Tensor; readonly grads: Tensors; readonly norm: Tensor },
+  { loss: value, grads, norm, load }: StepResults,
 ): Tensors {
   const { step, params, optim, lossScale } = state
   const { beta1, beta2, momentum, weightDecay, clip } = config.optim
@@ -158,11 +174,12 @@ export function nextState(
   const schedule = { steps: config.steps, warmup: config.optim.warmup, cooldown: config.optim.cooldown }
   const flat = leaves<Tensor>(grads)
   const scaled = clip > 0 ? flat.map(([path, g]) => [path, g.mul(clipFactor(norm, clip))] as const) : flat
+  const gradients = new Map<string, Tensor>(scaled)
   const now = step.cast('f32')
   const factor = scheduleTensor(schedule, now)
   const updated = groupedUpdate(
-    leaves<Tensor>(params),
-    new Map(scaled),
+    leaves<Tensor>(params).filter(([path]) => gradients.has(path)),
+    gradients,
     optim,
     now.add(1),
     (path) => ({ optimizer: choose(path).optimizer, lr: factor.mul(choose(path).rate) }),
@@ -170,10 +187,18 @@ export function nextState(
   )
   const next = {
     step: step.add(1),
-    params: mapTree<Tensor, Tensor>(params, (_, path) => updated.parameters.get(path)!),
+    params: mapTree<Tensor, Tensor>(params, (old, path) => {
+      const moved = updated.parameters.get(path)
+      return moved ?? movedBias(old, load!, config.model.balanceRate)
+    }),
     optim: updated.state,
   }
-  const measured = { loss: value, gradNorm: norm, lr: factor.mul(config.optim.lr) }
+  const measured = {
+    loss: value,
+    gradNorm: norm,
+    lr: factor.mul(config.optim.lr),
+    ...(load ? { imbalance: imbalance(load) } : {}),
+  }
   if (!lossScale) return { state: next, ...measured }
   const finite = allFinite(grads)
   const scaling = { goodSteps: config.optim.lossScaleSteps }
@@ -188,20 +213,35 @@ export function nextState(
   }
 }
 
+/** What one microbatch gives; all of it is averaged over them. */
+type Micro = {
+  readonly loss: Tensor
+  readonly grads: Readonly<Record<string, Tensor>>
+  readonly load?: Tensor
+}
+
+/** Parameters that the optimizer moves, by path. */
+function trainedOf(model: ModelConfig, params: ModelWeights): Record<string, Tensor> {
+  const ruled = new Set(specsOf(model).flatMap(([path, spec]) => (spec.ruled ? [path] : [])))
+  return Object.fromEntries(leaves<Tensor>(params).filter(([path]) => !ruled.has(path)))
+}
+
 /** Mean loss and gradients over microbatches, one at a time: memory of one, result of all. */
 function accumulated(
   tokens: Tensor,
-  params: ModelWeights,
-  micro: (tokens: Tensor, index: Tensor) => { loss: Tensor; grads: ModelWeights },
-): { loss: Tensor; grads: ModelWeights } {
+  trained: Readonly<Record<string, Tensor>>,
+  { layers, experts }: ModelConfig,
+  micro: (tokens: Tensor, index: Tensor) => Micro,
+): Micro {
   const count = tokens.size('micro')
-  const start = {
+  const start: Micro = {
     loss: full(0, scalar('f32')),
-    grads: mapTree<Tensor, Tensor>(params, zerosLike) as ModelWeights,
+    grads: mapTree<Tensor, Tensor>(trained, zerosLike) as Micro['grads'],
+    ...(experts > 0 ? { load: full(0, valueType('f32', [layers, experts], ['layer', 'expert'])) } : {}),
   }
-  const add = (a: typeof start, b: typeof start): typeof start => {
+  const add = (a: Micro, b: Micro): Micro => {
     const other = new Map(leaves<Tensor>(b))
-    return mapTree<Tensor, Tensor>(a, (x, path) => x.add(other.get(path)!)) as typeof start
+    return mapTree<Tensor, Tensor>(a, (x, path) => x.add(other.get(path)!)) as Micro
   }
   const [sum] = scan(
     start,
@@ -211,7 +251,7 @@ function accumulated(
       name: 'microbatches',
     },
   )
-  return mapTree<Tensor, Tensor>(sum, (x) => x.mul(1 / count)) as typeof start
+  return mapTree<Tensor, Tensor>(sum, (x) => x.mul(1 / count)) as Micro
 }
 
 const firstOf = (tokens: Tensor): Tensor => tokens.reshape(tokens.shape.slice(1), tokens.axes.slice(1))

@@ -128,8 +128,8 @@ function checkSample(op: Op, sample: Sample, seed: number): number {
   return split
 }
 
-/** Ops with no axis that may be split: scalars, and counters that address their elements globally. */
-const whole = new Set(['constant', 'random'])
+/** Ops with no axis that may be split: scalars, and counters that address or number their elements globally. */
+const whole = new Set(['constant', 'random', 'groupRank'])
 
 for (const op of ops.filter((op) => op.samples().length > 0)) {
   test(`${op.name} in pieces equals the whole`, () => {

@@ -65,6 +65,8 @@ for (const name of [
   'conv',
   'convInput',
   'convWeight',
+  'groupedDot',
+  'groupedOuter',
 ]) {
   test(`second derivative of ${name} equals differences`, () => {
     const op = ops.find((op) => op.name === name)!

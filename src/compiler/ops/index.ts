@@ -20,6 +20,9 @@ import { floorOp } from './floor.ts'
 import { gatherOp } from './gather.ts'
 import { getOp } from './get.ts'
 import { gradOp } from './grad.ts'
+import { groupRankOp } from './group-rank.ts'
+import { groupedDotOp } from './grouped-dot.ts'
+import { groupedOuterOp } from './grouped-outer.ts'
 import { inputOp } from './input.ts'
 import { iotaOp } from './iota.ts'
 import { lessOp } from './less.ts'
@@ -40,6 +43,7 @@ import { sliceOp } from './slice.ts'
 import { sqrtOp } from './sqrt.ts'
 import { sumOp } from './sum.ts'
 import { tanhOp } from './tanh.ts'
+import { topkOp } from './topk.ts'
 import { transposeOp } from './transpose.ts'
 import { allGatherOp } from './all-gather.ts'
 import { allReduceOp } from './all-reduce.ts'
@@ -83,6 +87,8 @@ export const ops: readonly Op[] = [
   convOp,
   convInputOp,
   convWeightOp,
+  groupedDotOp,
+  groupedOuterOp,
   // movement
   reshapeOp,
   transposeOp,
@@ -95,6 +101,8 @@ export const ops: readonly Op[] = [
   gatherOp,
   scatterAddOp,
   scatterOp,
+  topkOp,
+  groupRankOp,
   // between ranks
   meshIndexOp,
   shardOp,

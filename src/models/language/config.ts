@@ -18,6 +18,18 @@ const fraction = z.number().min(0).max(1)
 const rate = z.number().gt(0)
 const powerOfTwo = z.number().refine((x) => x >= 1 && Number.isInteger(Math.log2(x)), 'a power of two')
 
+/** The settings of experts, for a model without any. */
+export const dense = {
+  experts: 0,
+  topK: 1,
+  sharedExperts: 0,
+  expertHidden: 0,
+  routing: 'softmax',
+  balance: 'bias',
+  balanceRate: 0,
+  capacity: 0,
+} as const
+
 const modelSchema = z.strictObject({
   size: z
     .enum(['nano', 'micro', 'mini', 'small', 'base', 'gpt2'])
@@ -31,6 +43,26 @@ const modelSchema = z.strictObject({
   kvHeads: count.describe('key and value heads; fewer than heads is grouped-query attention'),
   context: z.int().min(2).describe('tokens a window'),
   dropout: z.number().min(0).lt(1),
+  experts: countOrOff.describe('experts of each MLP, of which a token uses some; 0 = one dense MLP'),
+  topK: count.describe('experts a token uses'),
+  sharedExperts: countOrOff.describe('experts that every token uses besides'),
+  expertHidden: countOrOff.describe(
+    'hidden width of an expert; by default those of a token together are as wide as a dense MLP',
+  ),
+  routing: z.enum(['softmax', 'sigmoid']).describe('how the router scores experts'),
+  balance: z
+    .enum(['bias', 'loss', 'none'])
+    .describe('evens the load: a bias on the choice, moved every step, or an auxiliary loss'),
+  balanceRate: z
+    .number()
+    .min(0)
+    .describe('what the bias moves by in a step; the weight of the auxiliary loss'),
+  capacity: z
+    .number()
+    .min(0)
+    .describe(
+      '1.25: in training an expert takes 1.25 times its even share, and drops the rest; 0 = takes all',
+    ),
 })
 
 const optimSchema = z.strictObject({
@@ -137,6 +169,13 @@ export const sizes = {
 /** Peak learning rates that train the small sizes well; adamw's is nanoGPT's for character models. */
 const learningRates = { muon: 0.03, adamw: 1e-3, momentum: 0.05, sgd: 0.2 } as const
 
+/** The bias must reach its place in runs of some hundred steps; trillions of tokens do with 1e-3. */
+const balanceRates = { bias: 1e-2, loss: 1e-2, none: 0 } as const
+
+/** With the active experts of a token together as wide as a dense MLP; whole vectors. */
+const evenHidden = (width: number, active: number): number =>
+  Math.max(16, Math.round((4 * width) / active / 16) * 16)
+
 const bundledText = fileURLToPath(new URL('../../../data/text/tinyshakespeare.txt', import.meta.url))
 
 /** Where the text of a config lies: the bundled file for 'shakespeare', else the path itself. */
@@ -168,6 +207,10 @@ export function resolveConfig(
   const optimizer = optim.name ?? 'muon'
   const steps = top.steps ?? 1465
   const cooldown = optim.cooldown ?? 0.5
+  const experts = model.experts ?? 0
+  const topK = model.topK ?? (experts > 1 ? 2 : 1)
+  const sharedExperts = model.sharedExperts ?? 0
+  const balance = model.balance ?? 'bias'
   const bundled = (top.data ?? 'shakespeare') === 'shakespeare'
   const tokenizer = top.tokenizer ?? 'auto'
 
@@ -192,10 +235,17 @@ export function resolveConfig(
       context: size.context,
       dropout: 0,
       kvHeads: heads,
+      ...dense,
+      balanceRate: experts === 0 ? 0 : balanceRates[balance],
+      expertHidden: experts === 0 ? 0 : evenHidden(width, topK + sharedExperts),
       ...model,
       layers,
       width,
       heads,
+      experts,
+      topK,
+      sharedExperts,
+      balance,
     },
     optim: {
       name: optimizer,
@@ -229,13 +279,20 @@ export function resolveConfig(
  */
 export function parseStoredConfig(stored: unknown, where: string): LanguageConfig {
   try {
-    return checkConfig(languageConfigSchema, { ...oneDevice, ...(stored as object) })
+    return checkConfig(languageConfigSchema, { ...oneDevice, ...(withExperts(stored) as object) })
   } catch (error) {
     if (!(error instanceof UserError)) throw error
     const { where: key, got, expected } = error.complaint
     const fix = 'restore its run.json, or start a new run with anneal train'
     throw failure({ where: `${where}: ${key}`, got, expected, fix })
   }
+}
+
+/** Runs from before there were experts say nothing of them. */
+function withExperts(stored: unknown): unknown {
+  const { model } = (stored ?? {}) as { readonly model?: unknown }
+  if (typeof model !== 'object' || model === null) return stored
+  return { ...(stored as object), model: { ...dense, ...model } }
 }
 
 /** Head size 32 below 8 layers, else 64; one head when the width does not reach one. */
@@ -277,6 +334,33 @@ function checkTogether({ model, batch, accumulate, optim, steps, mesh, parallel 
     `a divisor of model.heads=${heads}`,
     `try one of ${divisors(heads)}`,
   )
+  const { experts, topK, sharedExperts, expertHidden, capacity } = model
+  if (experts > 0) {
+    demand(
+      topK <= experts,
+      'model.topK',
+      topK,
+      `at most model.experts=${experts}`,
+      'use fewer, or more experts',
+    )
+    demand(expertHidden > 0, 'model.expertHidden', expertHidden, 'at least 1', 'leave it out for the default')
+    demand(
+      capacity === 0 || capacity >= topK / experts,
+      'model.capacity',
+      capacity,
+      `0 or at least ${topK / experts}, with room for the tokens of one expert`,
+      'use 1.25',
+    )
+  } else {
+    for (const [key, value] of Object.entries({ topK: topK - 1, sharedExperts, expertHidden, capacity }))
+      demand(
+        value === 0,
+        `model.${key}`,
+        value,
+        'model.experts, which it is about',
+        'set model.experts=8, say',
+      )
+  }
   demand(
     batch % accumulate === 0,
     'accumulate',

@@ -57,7 +57,7 @@ export function planDeep(plan: GemmPlan, spec: DotSpec, target: VectorTarget): G
 }
 
 /** Rectangles of about equal work under which a thread packs least: n / columnParts columns of b, m / rowParts rows of a. */
-function chooseSplit(
+export function chooseSplit(
   { m, n }: DotSpec,
   tiles: number,
   panels: number,

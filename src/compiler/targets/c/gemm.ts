@@ -38,8 +38,18 @@ export interface EmittedKernel {
   readonly scratchBytes: number
   /** How it is shared out; by the team itself when not given. */
   readonly nature?: Nature
-  /** The operand that it wants in another order, the kernel that makes it, and the bytes that takes. */
-  readonly packed?: { readonly operand: number; readonly name: string; readonly bytes: number }
+  readonly packed?: Packing
+  /** The same for group numbers, which become a list of the rows of each group (grouped.ts). */
+  readonly listed?: Packing
+}
+
+/** The operand that a kernel wants in another order, the kernel that makes it, and the bytes that takes. */
+export interface Packing {
+  readonly operand: number
+  /** Another operand that the packing kernel reads. */
+  readonly with?: number
+  readonly name: string
+  readonly bytes: number
 }
 
 /** Multiplications and additions of a product: what COUNT adds up to when it has run. */
@@ -175,7 +185,7 @@ static void ${name}(const int tid, const ${T} *a, const ${T} *b, ${T} *out, void
 }
 
 /** What the drivers that work in packed blocks share. */
-const blockSupport = (tiles: readonly Tile[], acc: Float, target: VectorTarget): Support[] => [
+export const blockSupport = (tiles: readonly Tile[], acc: Float, target: VectorTarget): Support[] => [
   planType(),
   tileType(acc),
   ...tiles.map(emitTile),
@@ -185,7 +195,7 @@ const blockSupport = (tiles: readonly Tile[], acc: Float, target: VectorTarget):
 ]
 
 /** Elements of the largest register tile. */
-const edgeSize = (acc: 'f32' | 'f64', target: VectorTarget): number =>
+export const edgeSize = (acc: 'f32' | 'f64', target: VectorTarget): number =>
   Math.max(
     ...Array.from({ length: maxVectors }, (_, i) => maxRows(i + 1, target) * (i + 1) * lanesOf(acc, target)),
   )
@@ -215,7 +225,7 @@ function usesDotProducts({ a, b, out, m, n }: DotSpec): boolean {
 }
 
 /** The tile functions of a plan: [whole panels, last panel] x [whole rows, last rows]. */
-function tilesOf(plan: GemmPlan, spec: DotSpec): Tile[] {
+export function tilesOf(plan: GemmPlan, spec: DotSpec): Tile[] {
   const dtype = accumulator(spec)
   const prefetch = plan.firstPacked > 0 || (!plan.packA && spec.a.colStride !== 1)
   return [plan.vectors, plan.tailVectors].flatMap((vectors) =>
@@ -249,7 +259,7 @@ const planFields = [
   'privateBytes',
 ] as const
 
-function initializer(spec: DotSpec, plan: GemmPlan | undefined, tiles: readonly Tile[]): string {
+export function initializer(spec: DotSpec, plan: GemmPlan | undefined, tiles: readonly Tile[]): string {
   const { m, n, k } = spec
   const values: Partial<Record<(typeof planFields)[number], number | boolean>> = {
     ...plan,
@@ -349,7 +359,7 @@ static void gemm_pack_panel_${suffix}(const gemm_plan *g, const ${B} *b, const l
   }
 }
 
-function emitDriver(types: Types, target: VectorTarget): Support {
+export function emitDriver(types: Types, target: VectorTarget): Support {
   const acc = types.a === 'f64' ? 'f64' : 'f32'
   const suffix = driverSuffix(types)
   const [A, B, OUT, T] = [cTypes[types.a], cTypes[types.b], cTypes[types.out], cTypes[acc]]
