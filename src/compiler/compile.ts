@@ -11,17 +11,10 @@ import { flopsOf } from './ops/cost.ts'
 import { runPipeline, type Policies } from './passes/pipeline.ts'
 import type { Precision } from './passes/precision.ts'
 import { readProfile, type Profile } from './profile.ts'
-import {
-  layoutsOf,
-  readTraffic,
-  viewWhole,
-  writeWhole,
-  type Memory,
-  type Piece,
-  type Traffic,
-} from './ranked-native.ts'
+import { layoutsOf, readTraffic, type Memory, type LivePiece, type Traffic } from './ranked-native.ts'
 import {
   partitionProgram,
+  RankedValues,
   referenceRanks,
   type NamedFunc,
   type Parallel,
@@ -31,7 +24,7 @@ import {
 import { machine } from './runtime/machine.ts'
 import { openNative, type NativeProgram } from './runtime/native.ts'
 import { compileShared } from './runtime/toolchain.ts'
-import { buildC, isState, type BuiltProgram, type Slot } from './targets/c/build.ts'
+import { buildC, isState, type ArenaLayout, type Slot } from './targets/c/build.ts'
 import { claimed } from './targets/c/kernels.ts'
 import { profileLayout } from './targets/c/profile.ts'
 import { interpret } from './targets/reference/interpret.ts'
@@ -90,7 +83,7 @@ export interface Program {
   /** The emitted C program; empty for the reference target. */
   readonly source: string
   /** Where inputs and outputs lie in the arena of the C program; state is both. None for the reference target. */
-  readonly layout: Pick<BuiltProgram, 'inputs' | 'outputs' | 'guards'>
+  readonly layout: ArenaLayout
   /** The function after all common passes. */
   readonly func: Func
   readonly compileSeconds: number
@@ -178,14 +171,6 @@ export async function compile<I extends Tree<ValueType>>(
   const seconds = (): number => (performance.now() - started) / 1000
   const known = options.shares && internals.get(options.shares)
   if (options.target === 'reference') return referenceProgram(func, traced, shared, seconds(), options.shares)
-  if (cut && cut.parts.length > 1) {
-    throw failure({
-      where: name,
-      got: 'a pipeline for the native target',
-      expected: 'the reference target',
-      fix: 'use a mesh without pipe',
-    })
-  }
   const here = await machine()
   const { vectorBytes, registers, bf16Products } = here
   const ranks = cut ? ranksOf(cut.mesh) : 1
@@ -199,15 +184,15 @@ export async function compile<I extends Tree<ValueType>>(
     }),
   )
   const built = buildC(
-    func,
-    traced,
+    cut?.parts ?? [{ ...traced, func, ranks: [0] }],
     { threads, vectorBytes, registers, bf16Products, rowsAlike: policies.leaves > 0 },
     [
       `${name}: ${flops.toLocaleString('en')} FLOP a step, ${threads} threads, ${vectorBytes * 8}-bit vectors`,
     ],
-    { ...options, ranks },
+    options,
     lent,
   )
+  const first = built.parts[0]!
   const sumBytes = (list: readonly Slot[], state: boolean): number =>
     list
       .filter((slot) => isState(slot.path) === state && !lent.has(slot.path))
@@ -215,12 +200,12 @@ export async function compile<I extends Tree<ValueType>>(
   const described = {
     ...shared,
     source: built.source,
-    layout: { inputs: built.inputs, outputs: built.outputs, guards: built.guards },
+    layout: { inputs: first.inputs, outputs: first.outputs, guards: built.guards },
     memory: {
       arenaBytes: built.arenaBytes,
-      stateBytes: sumBytes(built.inputs, true),
-      inputBytes: sumBytes(built.inputs, false),
-      outputBytes: sumBytes(built.outputs, false),
+      stateBytes: sumBytes(first.inputs, true),
+      inputBytes: sumBytes(first.inputs, false),
+      outputBytes: sumBytes(first.outputs, false),
       temporaryBytes: built.temporaryBytes,
       lowerBound: built.lowerBound,
     },
@@ -235,12 +220,14 @@ export async function compile<I extends Tree<ValueType>>(
     ],
   })
   const native = openNative(compiled.path, built.arenaBytes, ranks, known?.native)
-  const slots = new Map([...built.outputs, ...built.inputs].map((slot) => [slot.path, slot]))
+  const slotsOf = built.parts.map(
+    ({ inputs, outputs }) => new Map([...outputs, ...inputs].map((slot) => [slot.path, slot])),
+  )
   const noSuch = (path: string): InternalError =>
-    new InternalError(`program ${name} has no '${path}', only ${[...slots.keys()].join(', ')}`)
+    new InternalError(`program ${name} has no '${path}', only ${[...slotsOf[0]!.keys()].join(', ')}`)
   const views = new Map<string, Values>()
   const view = (path: string): Values => {
-    const slot = slots.get(path)
+    const slot = slotsOf[0]!.get(path)
     if (!slot) throw noSuch(path)
     const made =
       views.get(path) ?? (lent.has(path) ? options.shares!.view(path) : viewOf(native.arenas[0]!, slot))
@@ -248,27 +235,31 @@ export async function compile<I extends Tree<ValueType>>(
     return made
   }
   const write = (path: string, values: ArrayLike<number>): void => fillView(name, path, view(path), values)
-  const typeOf = (path: string): ValueType => {
-    const type = shared.inputs.get(path) ?? shared.outputs.get(path)
-    if (!type) throw noSuch(path)
-    return type
-  }
-  const pieces = (path: string): Piece[] => {
+  const pieces = (path: string): LivePiece[] => {
     if (lent.has(path)) return internals.get(options.shares!)!.pieces(path)
-    const slot = slots.get(path)
-    if (!slot) throw noSuch(path)
-    return native.arenas.map((arena, rank) => ({ rank, data: viewOf(arena, slot) }))
+    const held = built.parts.flatMap(({ ranks }, part) => {
+      const slot = slotsOf[part]!.get(path)
+      const layout = cut && layoutsOf(cut.parts[part]!).get(path)
+      if (!slot || !layout) return []
+      return ranks.map((rank) => ({ rank, layout, data: viewOf(native.arenas[rank]!, slot) }))
+    })
+    if (held.length === 0) throw noSuch(path)
+    return held.toSorted((a, b) => a.rank - b.rank)
   }
-  const border: Pick<Program, 'view' | 'write'> =
-    cut && layouts
-      ? {
-          view: (path) => viewWhole(cut.mesh, layouts.get(path)!, typeOf(path), pieces(path)),
-          write(path, values) {
-            checkLength(name, path, sizeOf(typeOf(path).shape), values)
-            writeWhole(cut.mesh, layouts.get(path)!, typeOf(path), values, pieces(path))
-          },
-        }
-      : { view, write }
+  const wholeTypes = new Map([...shared.outputs, ...shared.inputs])
+  const values =
+    cut && new RankedValues(cut, wholeTypes, pieces, (type) => new arrays[type.dtype](sizeOf(type.shape)))
+  const border: Pick<Program, 'view' | 'write'> = values
+    ? {
+        view: (path) => values.view(path),
+        write(path, given) {
+          const type = wholeTypes.get(path)
+          if (!type) throw noSuch(path)
+          checkLength(name, path, sizeOf(type.shape), given)
+          values.write(path, given)
+        },
+      }
+    : { view, write }
   const program: Program = {
     ...described,
     compileSeconds: seconds(),
@@ -289,7 +280,7 @@ export async function compile<I extends Tree<ValueType>>(
     },
     close: () => native.close(),
   }
-  const own = built.inputs.filter((slot) => !lent.has(slot.path))
+  const own = first.inputs.filter((slot) => !lent.has(slot.path))
   internals.set(program, { native, inputs: own, layouts, pieces })
   return program
 }
@@ -301,7 +292,7 @@ const internals = new WeakMap<
     readonly native: NativeProgram
     readonly inputs: readonly Slot[]
     readonly layouts: ReadonlyMap<string, Layout> | undefined
-    readonly pieces: (path: string) => Piece[]
+    readonly pieces: (path: string) => LivePiece[]
   }
 >()
 

@@ -1,19 +1,13 @@
-/**
- * Values of a native program over several ranks, whole at the border: what is written is cut and lands in every rank's
- * arena, what is read is rank 0's memory where that is the whole value, and an assembled copy where it is not.
- */
-import { isWhole, type Layout, type Mesh } from './graph/mesh.ts'
-import { sizeOf, type ValueType } from './graph/types.ts'
-import { assemble, scatter } from './pieces.ts'
-import type { Part } from './ranked.ts'
+/** A native program over several ranks: what each rank holds, and what its collectives have sent. */
+import type { Layout } from './graph/mesh.ts'
+import type { HeldPiece, Part } from './ranked.ts'
 import type { CollectiveSite } from './targets/c/collectives.ts'
 
 /** The memory types of values. */
 export type Memory = Float32Array | Float64Array | Int32Array | Uint8Array | Uint16Array
 
-/** What one rank holds of a value. */
-export interface Piece {
-  readonly rank: number
+/** What one rank holds of a value: a view of its arena. */
+export interface LivePiece extends HeldPiece {
   readonly data: Memory
 }
 
@@ -23,27 +17,6 @@ export const layoutsOf = ({ inputs, outputs, inputPaths, outputPaths }: Part): R
     ...outputPaths.map((path, i) => [path, outputs[i]!] as const),
     ...inputPaths.map((path, i) => [path, inputs[i]!] as const),
   ])
-
-export function viewWhole(
-  mesh: Mesh,
-  layout: Layout,
-  { shape }: ValueType,
-  pieces: readonly Piece[],
-): Memory {
-  const first = pieces[0]!.data
-  if (isWhole(layout)) return first
-  const whole = new (first.constructor as new (length: number) => Memory)(sizeOf(shape))
-  assemble(mesh, layout, shape, pieces, whole)
-  return whole
-}
-
-export const writeWhole = (
-  mesh: Mesh,
-  layout: Layout,
-  { shape }: ValueType,
-  values: ArrayLike<number>,
-  pieces: readonly Piece[],
-): void => scatter(mesh, layout, shape, values, pieces)
 
 /** What one collective of a program has sent so far. */
 export interface Traffic extends CollectiveSite {

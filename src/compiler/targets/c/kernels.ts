@@ -72,10 +72,20 @@ export class KernelLibrary {
 
   /** The collectives of the program, in the order of their numbers. */
   readonly collectives: CollectiveSite[] = []
+  readonly #channels = new Map<string, number>()
+
+  /** How many channels there are between the stages of a pipeline. */
+  get channels(): number {
+    return this.#channels.size
+  }
 
   /** A function for one collective; returns its name. */
   collective(node: Node): { readonly name: string; readonly nature: Nature } {
-    const text = emitCollective(node, this.collectives.length)
+    const text = emitCollective(node, this.collectives.length, (channel) => {
+      const number = this.#channels.get(channel) ?? this.#channels.size
+      this.#channels.set(channel, number)
+      return number
+    })
     if (node.op.name !== 'meshIndex') this.collectives.push(siteOf(node))
     return { name: this.raw(node.op.name, text, node.inputs.length + 1), nature: text.nature }
   }
