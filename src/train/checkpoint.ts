@@ -5,10 +5,10 @@
  */
 import { readdirSync, rmSync, statSync } from 'node:fs'
 import { join } from 'node:path'
-import type { Program } from '../compiler/index.ts'
+import type { Program, ValueType } from '../compiler/index.ts'
 import { makeFolder } from '../data/files.ts'
 import { openSafetensors, writeSafetensors } from '../data/safetensors.ts'
-import { failure, UserError } from '../errors.ts'
+import { failure, InternalError, UserError } from '../errors.ts'
 
 const folderName = 'checkpoints'
 const prefix = 'state.'
@@ -41,6 +41,18 @@ export function listCheckpoints(runDir: string): CheckpointFile[] {
     .toSorted((a, b) => a.step - b.step)
 }
 
+/** How the types that training state has are stored: parameters and moments, counters, bytes of quantised moments. */
+const storage = {
+  f32: { name: 'F32', array: Float32Array },
+  i32: { name: 'I32', array: Int32Array },
+  u8: { name: 'U8', array: Uint8Array },
+} as const
+
+function stored({ dtype }: ValueType): (typeof storage)[keyof typeof storage] {
+  if (Object.hasOwn(storage, dtype)) return storage[dtype as keyof typeof storage]
+  throw new InternalError(`state of type ${dtype} has no place in a checkpoint`)
+}
+
 /** Writes the state of a step program; older files beyond `keep` go only after the new one is in place. */
 export async function saveCheckpoint(
   runDir: string,
@@ -55,7 +67,7 @@ export async function saveCheckpoint(
       ? [
           {
             name: path.slice(prefix.length),
-            dtype: type.dtype === 'i32' ? ('I32' as const) : ('F32' as const),
+            dtype: stored(type).name,
             shape: [...type.shape],
             data: program.view(path),
           },
@@ -88,7 +100,7 @@ export async function loadCheckpoint(
   const file = await openSafetensors(path)
   try {
     await file.verify()
-    const writes: [string, Float32Array | Int32Array][] = []
+    const writes: [string, Float32Array | Int32Array | Uint8Array][] = []
     const wanted = new Set([...program.inputs.keys()].filter(needed))
     for (const [name, tensor] of file.tensors) {
       const target = into(name)
@@ -103,10 +115,7 @@ export async function loadCheckpoint(
         })
       }
       const bytes = file.read(name)
-      writes.push([
-        target,
-        type.dtype === 'i32' ? new Int32Array(bytes.slice().buffer) : new Float32Array(bytes.slice().buffer),
-      ])
+      writes.push([target, new (stored(type).array)(bytes.slice().buffer)])
       wanted.delete(target)
     }
     const [missing] = wanted

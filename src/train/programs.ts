@@ -59,6 +59,7 @@ function chooser(
 const compileOptions = (config: LanguageConfig, options: CompileOptions): CompileOptions => ({
   threads: config.threads,
   precision: config.precision,
+  fp8Scaling: config.fp8Scaling,
   recompute: config.recompute,
   ...options,
 })
@@ -87,7 +88,7 @@ export function compileStep(
     ),
     seed: scalar('i32'),
   }
-  const { beta1, beta2, momentum, weightDecay, clip } = config.optim
+  const { beta1, beta2, momentum, weightDecay, clip, relativeStep } = config.optim
   const schedule = { steps: config.steps, warmup: config.optim.warmup, cooldown: config.optim.cooldown }
 
   const body = ({ state, tokens, seed }: Tensorised<typeof inputs>): Tensors => {
@@ -115,7 +116,7 @@ export function compileStep(
       optim,
       now.add(1),
       (path) => ({ optimizer: choose(path).optimizer, lr: factor.mul(choose(path).rate) }),
-      { beta1, beta2, eps: 1e-10, momentum, weightDecay },
+      { beta1, beta2, eps: 1e-10, momentum, weightDecay, relativeStep },
     )
     const next = {
       step: step.add(1),
