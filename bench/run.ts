@@ -43,7 +43,7 @@ const benches: Readonly<Record<string, Bench>> = {
     load: () => import('./gemm-bf16.ts'),
   },
   precision: {
-    does: 'a training step in f32 and bf16, taking turns [--rounds 7] [--layers 6] [--width 384] [--batch 16] [--threads N]',
+    does: 'a training step in f32, bf16 and fp16, taking turns [--rounds 7] [--layers 6] [--width 384] [--batch 16] [--threads N]',
     load: () => import('./precision.ts'),
   },
   attention: {

@@ -5,6 +5,7 @@
  */
 import { failure, InternalError, type UserError } from '../errors.ts'
 import { ranksOf, sameLayout, type Layout } from './graph/mesh.ts'
+import type { Fp8Scaling } from './composites/dot-fp8.ts'
 import { Graph, inGraph, type Func } from './graph/node.ts'
 import { bytesOf, formatType, sizeOf, typeError, type DType, type ValueType } from './graph/types.ts'
 import { flopsOf } from './ops/cost.ts'
@@ -38,6 +39,8 @@ export interface CompileOptions {
   /** Size of the native team; default: all cores. Results do not depend on it. */
   readonly threads?: number
   readonly precision?: Precision
+  /** With fp8: which elements of an operand share a scale; default a row. */
+  readonly fp8Scaling?: Fp8Scaling
   /** Honour `checkpoint` marks: less memory, more FLOPs. Default false. */
   readonly recompute?: boolean
   /**
@@ -132,6 +135,7 @@ export async function compile<I extends Tree<ValueType>>(
   const started = performance.now()
   const policies: Policies = {
     precision: options.precision ?? 'f32',
+    fp8Scaling: options.fp8Scaling ?? 'row',
     recompute: options.recompute ? 'marked' : 'none',
     leaves: options.leaves ?? 0,
     claimed,

@@ -68,6 +68,7 @@ function chooser(
 export const compileOptions = (config: LanguageConfig, options: CompileOptions): CompileOptions => ({
   threads: config.threads,
   precision: config.precision,
+  fp8Scaling: config.fp8Scaling,
   recompute: config.recompute,
   ...options,
 })
@@ -169,7 +170,7 @@ export function nextState(
   { loss: value, grads, norm, load }: StepResults,
 ): Tensors {
   const { step, params, optim, lossScale } = state
-  const { beta1, beta2, momentum, weightDecay, clip } = config.optim
+  const { beta1, beta2, momentum, weightDecay, clip, relativeStep } = config.optim
   const choose = chooser(config, { ...config.model, vocab })
   const schedule = { steps: config.steps, warmup: config.optim.warmup, cooldown: config.optim.cooldown }
   const flat = leaves<Tensor>(grads)
@@ -183,7 +184,7 @@ export function nextState(
     optim,
     now.add(1),
     (path) => ({ optimizer: choose(path).optimizer, lr: factor.mul(choose(path).rate) }),
-    { beta1, beta2, eps: 1e-10, momentum, weightDecay },
+    { beta1, beta2, eps: 1e-10, momentum, weightDecay, relativeStep },
   )
   const next = {
     step: step.add(1),

@@ -32,9 +32,11 @@ import { modOp } from './mod.ts'
 import { mulOp } from './mul.ts'
 import { negOp } from './neg.ts'
 import { padOp } from './pad.ts'
+import { powerFloorOp } from './power-floor.ts'
 import { randomOp } from './random.ts'
 import { reduceMaxOp } from './reduce-max.ts'
 import { reshapeOp } from './reshape.ts'
+import { roundFp8Op } from './round-fp8.ts'
 import { scanOp } from './scan.ts'
 import { scatterOp } from './scatter.ts'
 import { scatterAddOp } from './scatter-add.ts'
@@ -71,7 +73,9 @@ export const ops: readonly Op[] = [
   tanhOp,
   erfOp,
   floorOp,
+  powerFloorOp,
   castOp,
+  roundFp8Op,
   addOp,
   mulOp,
   divOp,

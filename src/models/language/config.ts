@@ -66,7 +66,7 @@ const modelSchema = z.strictObject({
 })
 
 const optimSchema = z.strictObject({
-  name: z.enum(['muon', 'adamw', 'momentum', 'sgd']),
+  name: z.enum(['muon', 'adamw', 'adamw8bit', 'adafactor', 'momentum', 'sgd']),
   lr: rate.describe('peak learning rate of the chosen optimizer'),
   adamLr: rate.describe('with muon: learning rate of embeddings, head and scalars'),
   warmup: countOrOff.describe('steps of linear warm-up'),
@@ -77,6 +77,10 @@ const optimSchema = z.strictObject({
   momentum: z.number().min(0).lt(1),
   clip: z.number().min(0).describe('largest global gradient norm; 0 = off'),
   // Defaults in the schema: runs stored before these settings were there go on.
+  relativeStep: z
+    .boolean()
+    .default(false)
+    .describe('with adafactor: steps in proportion to the size of a parameter'),
   lossScale: powerOfTwo.default(65_536).describe('with fp16: the loss scale of the first step'),
   lossScaleSteps: count.default(2000).describe('with fp16: good steps before the loss scale doubles'),
 })
@@ -117,7 +121,11 @@ export const languageConfigSchema = z.strictObject({
   accumulate: count.describe('microbatches the batch is split into'),
   seed: z.int().min(0).max(0xffff_ffff),
   threads: z.int().min(0).max(1024).describe('0 = all cores'),
-  precision: z.enum(['f32', 'bf16', 'fp16']).describe('what products are made of'),
+  precision: z.enum(['f32', 'bf16', 'fp16', 'fp8']).describe('what products are made of; fp8 is emulated'),
+  fp8Scaling: z
+    .enum(['tensor', 'row', 'block', 'mx'])
+    .default('row')
+    .describe('with fp8: what shares a scale'),
   recompute: z.boolean().describe('recompute activations in the backward pass to save memory'),
   model: modelSchema,
   optim: optimSchema,
@@ -167,7 +175,14 @@ export const sizes = {
 } as const satisfies Record<ModelSize, Size>
 
 /** Peak learning rates that train the small sizes well; adamw's is nanoGPT's for character models. */
-const learningRates = { muon: 0.03, adamw: 1e-3, momentum: 0.05, sgd: 0.2 } as const
+const learningRates = {
+  muon: 0.03,
+  adamw: 1e-3,
+  adamw8bit: 1e-3,
+  adafactor: 3e-3,
+  momentum: 0.05,
+  sgd: 0.2,
+} as const
 
 /** The bias must reach its place in runs of some hundred steps; trillions of tokens do with 1e-3. */
 const balanceRates = { bias: 1e-2, loss: 1e-2, none: 0 } as const
@@ -221,6 +236,7 @@ export function resolveConfig(
     seed: 1,
     threads: 0,
     precision: 'f32',
+    fp8Scaling: 'row',
     recompute: false,
     ...top,
     steps,
@@ -258,6 +274,7 @@ export function resolveConfig(
       beta2: 0.95,
       momentum: 0.95,
       clip: 0,
+      relativeStep: false,
       lossScale: 65_536,
       lossScaleSteps: 2000,
       ...optim,
