@@ -4,7 +4,7 @@
  * input of the same name, in place, and stays in the program between runs.
  */
 import { failure, InternalError, type UserError } from '../errors.ts'
-import { ranksOf, sameLayout, type Layout } from './graph/mesh.ts'
+import { ranksOf, sameLayout, whole as wholeLayout, type Layout } from './graph/mesh.ts'
 import type { Fp8Scaling } from './composites/dot-fp8.ts'
 import { Graph, inGraph, type Func } from './graph/node.ts'
 import { bytesOf, formatType, sizeOf, typeError, type DType, type ValueType } from './graph/types.ts'
@@ -17,6 +17,7 @@ import {
   partitionProgram,
   RankedValues,
   referenceRanks,
+  type HeldPiece,
   type NamedFunc,
   type Parallel,
   type Partitioned,
@@ -99,6 +100,8 @@ export interface Program {
   readonly outputs: ReadonlyMap<string, ValueType>
   /** Memory of an input or output: a live view for native programs. bf16 and f16 show as their 16 bits. */
   view(path: string): Values
+  /** What each rank in this process holds of an input or output: live windows of its memory. One device is one rank. */
+  pieces(path: string): readonly HeldPiece[]
   /** Copies values into an input (or state). */
   write(path: string, values: ArrayLike<number>): void
   /** Writes the given inputs and runs once. Outputs are then read with `view`. */
@@ -270,6 +273,7 @@ export async function compile<I extends Tree<ValueType>>(
     cached: compiled.cached,
     view: border.view,
     write: border.write,
+    pieces: cut ? pieces : (path) => [wholePiece(view(path), wholeTypes.get(path)!)],
     run(values = {}) {
       for (const [path, data] of Object.entries(values)) border.write(path, data)
       return native.run()
@@ -288,6 +292,13 @@ export async function compile<I extends Tree<ValueType>>(
   internals.set(program, { native, inputs: own, layouts, pieces })
   return program
 }
+
+/** What one device holds: everything. */
+const wholePiece = (data: HeldPiece['data'], { shape }: ValueType): HeldPiece => ({
+  rank: 0,
+  layout: wholeLayout(shape.length),
+  data,
+})
 
 /** What a program needs of another whose inputs it shares. */
 const internals = new WeakMap<
@@ -365,7 +376,16 @@ function onlyText(
   name: string,
 ): Pick<
   Program,
-  'cached' | 'view' | 'write' | 'run' | 'runBlocking' | 'countedFlops' | 'traffic' | 'profile' | 'close'
+  | 'cached'
+  | 'view'
+  | 'pieces'
+  | 'write'
+  | 'run'
+  | 'runBlocking'
+  | 'countedFlops'
+  | 'traffic'
+  | 'profile'
+  | 'close'
 > {
   const refuse = (): never => {
     throw failure({
@@ -378,6 +398,7 @@ function onlyText(
   return {
     cached: false,
     view: refuse,
+    pieces: refuse,
     write: refuse,
     run: async () => refuse(),
     runBlocking: refuse,
@@ -408,6 +429,7 @@ function referenceProgram(
     const ranks = referenceRanks(cut, new Map([...shared.outputs, ...shared.inputs]))
     return interpreted(shared, compileSeconds, {
       view: (path) => ranks.view(path),
+      pieces: (path) => ranks.pieces(path),
       write: (path, values) => ranks.write(path, values),
       run: () => ranks.run(),
     })
@@ -435,14 +457,16 @@ function referenceProgram(
       isState(path) ? values.get(path)!.set(results[i]!) : values.set(path, results[i]!),
     )
   }
-  return interpreted(shared, compileSeconds, { view, write, run })
+  const typeOf = (path: string): ValueType => (shared.inputs.get(path) ?? shared.outputs.get(path))!
+  const pieces = (path: string): HeldPiece[] => [wholePiece(view(path), typeOf(path))]
+  return interpreted(shared, compileSeconds, { view, pieces, write, run })
 }
 
 /** A program of the reference target: no memory plan, no text. */
 function interpreted(
   shared: Pick<Program, 'flops' | 'func' | 'inputs' | 'outputs' | 'cut'>,
   compileSeconds: number,
-  { view, write, run }: Pick<Program, 'view' | 'write'> & { run(): void },
+  { view, pieces, write, run }: Pick<Program, 'view' | 'pieces' | 'write'> & { run(): void },
 ): Program {
   return {
     ...shared,
@@ -452,6 +476,7 @@ function interpreted(
     cached: false,
     memory: { arenaBytes: 0, stateBytes: 0, inputBytes: 0, outputBytes: 0, temporaryBytes: 0, lowerBound: 0 },
     view,
+    pieces,
     write,
     async run(inputs = {}) {
       for (const [path, data] of Object.entries(inputs)) write(path, data)
