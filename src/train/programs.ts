@@ -24,9 +24,9 @@ import {
 } from '../compiler/index.ts'
 import type { LanguageConfig } from '../models/language/config.ts'
 import {
-  loss,
   parameterSpecs,
   parameterTypes,
+  tokenLosses,
   weightedLoss,
   type ModelConfig,
   type ModelWeights,
@@ -59,6 +59,7 @@ const compileOptions = (config: LanguageConfig, options: CompileOptions): Compil
   threads: config.threads,
   precision: config.precision,
   recompute: config.recompute,
+  leaves: config.leaves,
   ...options,
 })
 
@@ -93,11 +94,12 @@ export function compileStep(
     const micro = (tokens: Tensor, index: Tensor): { loss: Tensor; grads: ModelWeights } => {
       // Each microbatch draws its own dropout masks: the salt of a draw is the layer, so the number goes into the seed.
       const key = { seed: seed.add(index.mul(0x3504f3)), step }
-      const value = loss(params, tokens, model, key)
-      return { loss: value, grads: grad(value, params) }
+      const losses = tokenLosses(params, tokens, model, key)
+      return { loss: losses.sum(), grads: grad(losses.mean(), params) }
     }
-    const { loss: value, grads } =
+    const { loss: total, grads } =
       accumulate === 1 ? micro(firstOf(tokens), step.mul(0)) : accumulated(tokens, params, micro)
+    const value = total.mul(1 / (batch * config.model.context))
     const flat = leaves<Tensor>(grads)
     const norm = flat
       .map(([, g]) => g.square().sum())
@@ -128,13 +130,15 @@ export function compileStep(
   return compile(body, inputs, compileOptions(config, { name: 'train-step', ...options }))
 }
 
-/** Mean loss and gradients over microbatches, one at a time: memory of one, result of all. */
+/**
+ * Summed loss and mean gradients over microbatches, one at a time: memory of one for each halving, result of all. Halves are
+ * added pairwise, as leaves of a batch are (compiler/ops/leaves.ts), so that their number changes no bit.
+ */
 function accumulated(
   tokens: Tensor,
   params: ModelWeights,
   micro: (tokens: Tensor, index: Tensor) => { loss: Tensor; grads: ModelWeights },
 ): { loss: Tensor; grads: ModelWeights } {
-  const count = tokens.size('micro')
   const start = {
     loss: full(0, scalar('f32')),
     grads: mapTree<Tensor, Tensor>(params, zerosLike) as ModelWeights,
@@ -143,15 +147,23 @@ function accumulated(
     const other = new Map(leaves<Tensor>(b))
     return mapTree<Tensor, Tensor>(a, (x, path) => x.add(other.get(path)!)) as typeof start
   }
-  const [sum] = scan(
-    start,
-    { tokens, index: iota(count, 'micro') },
-    (carry, x) => [add(carry, micro(x.tokens, x.index)), {}],
-    {
-      name: 'microbatches',
-    },
-  )
-  return mapTree<Tensor, Tensor>(sum, (x) => x.mul(1 / count)) as typeof start
+  const sumOf = (tokens: Tensor, index: Tensor): typeof start => {
+    const count = tokens.size('micro')
+    if (count === 1) return micro(firstOf(tokens), index.reshape([]))
+    const part = count % 2 === 0 ? 2 : count
+    const parts = (x: Tensor): Tensor => x.split('micro', { part, micro: count / part })
+    const [sum] = scan(
+      start,
+      { tokens: parts(tokens), index: parts(index) },
+      (carry, x) => [add(carry, sumOf(x.tokens, x.index)), {}],
+      { name: 'microbatches' },
+    )
+    return sum
+  }
+  const count = tokens.size('micro')
+  const sum = sumOf(tokens, iota(count, 'micro'))
+  const mean = (x: Tensor): Tensor => x.mul(1 / count)
+  return { loss: sum.loss, grads: mapTree<Tensor, Tensor>(sum.grads, mean) as ModelWeights }
 }
 
 const firstOf = (tokens: Tensor): Tensor => tokens.reshape(tokens.shape.slice(1), tokens.axes.slice(1))

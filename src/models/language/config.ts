@@ -59,6 +59,12 @@ export const languageConfigSchema = z.strictObject({
   threads: z.int().min(0).max(1024).describe('0 = all cores'),
   precision: z.enum(['f32', 'bf16']),
   recompute: z.boolean().describe('recompute activations in the backward pass to save memory'),
+  leaves: z
+    .literal([0, 1, 2, 4, 8, 16, 32, 64])
+    .default(0)
+    .describe(
+      'parts of the batch that are summed apart: any device count up to it gives the same bits; 0 = off',
+    ),
   model: modelSchema,
   optim: optimSchema,
   eval: z.strictObject({ every: countOrOff.describe('steps between evaluations; 0 = only at the end') }),
@@ -134,6 +140,7 @@ export function resolveConfig(
     threads: 0,
     precision: 'f32',
     recompute: false,
+    leaves: 8,
     ...top,
     steps,
     data:

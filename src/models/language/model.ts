@@ -202,8 +202,8 @@ export function forward(
   return readout(weights, last, config)
 }
 
-/** Mean nats per token of tokens [batch, time + 1]: each position predicts the next. */
-export function loss(
+/** Nats of every token [batch, time] of tokens [batch, time + 1]: each position predicts the next. */
+export function tokenLosses(
   weights: ModelWeights,
   tokens: Tensor,
   config: ModelConfig,
@@ -211,8 +211,16 @@ export function loss(
 ): Tensor {
   const time = tokens.size('time') - 1
   const logits = forward(weights, tokens.slice('time', 0, time), config, key)
-  return crossEntropy(logits, tokens.slice('time', 1, time)).mean()
+  return crossEntropy(logits, tokens.slice('time', 1, time))
 }
+
+/** Mean nats per token. */
+export const loss = (
+  weights: ModelWeights,
+  tokens: Tensor,
+  config: ModelConfig,
+  key?: Omit<RandomKey, 'salt'>,
+): Tensor => tokenLosses(weights, tokens, config, key).mean()
 
 /** Summed nats of tokens [batch, time + 1] where weights [batch, time] are not zero, for exact evaluation. */
 export function weightedLoss(

@@ -7,7 +7,17 @@
 import { accumulator, batchesOf, planGemm, type DotSpec, type Element, type GemmPlan } from './gemm-plan.ts'
 import { emitPairDot, pairKind } from './gemm-bf16.ts'
 import type { Nature } from './span.ts'
-import { emitDeepDriver, goesDeep, planDeep } from './gemm-deep.ts'
+import { emitDeepDriver, emitTilePacking, goesDeep, planDeep } from './gemm-deep.ts'
+import {
+  emitLeafDriver,
+  emitLeafTile,
+  goesInLeaves,
+  leafFields,
+  leafTileName,
+  leafTileType,
+  planLeaves,
+  type LeafPlan,
+} from './gemm-leaves.ts'
 import {
   emitRowsDriver,
   emitTilesDriver,
@@ -50,7 +60,8 @@ export const dotFlops = (spec: DotSpec): number => 2 * batchesOf(spec) * spec.m 
  * separated by a barrier.
  */
 export function emitDot(name: string, spec: DotSpec, target: VectorTarget): EmittedKernel {
-  if (spec.leaves !== undefined) return emitLeaves(name, spec, target)
+  if (spec.leaves !== undefined)
+    return goesInLeaves(spec) ? emitLeafProduct(name, spec, target) : emitLeaves(name, spec, target)
   const pairs = pairKind(spec, target)
   if (pairs) return emitPairDot(name, spec, pairs, target)
   // A column result is as dense as a row: the transposed product fills whole vectors.
@@ -88,6 +99,33 @@ static void ${name}(const int tid, const ${cTypes[spec.a.dtype]} *a, const ${cTy
           ]),
     ],
     scratchBytes: plan === undefined ? 0 : plan.sharedBytes + target.threads * plan.privateBytes,
+  }
+}
+
+/** A product in leaves that a driver of its own takes: large, or so much larger in leaves; see gemm-leaves.ts. */
+function emitLeafProduct(name: string, spec: DotSpec, target: VectorTarget): EmittedKernel {
+  const acc = accumulator(spec)
+  const plan = planLeaves(planGemm(spec, target), spec, target)
+  const tiles = tilesOf({ ...plan, packA: true }, spec)
+  const T = cTypes[acc]
+  return {
+    code: `
+/* [${spec.m}, ${spec.k}] [${spec.k}, ${spec.n}] in ${spec.leaves} leaves: ${dotFlops(spec)} operations. */
+static const gemm_plan ${name}_plan = ${initializer(spec, plan, tiles, leafTileName)};
+static void ${name}(const int tid, const ${T} *a, const ${T} *b, ${T} *out, void *scratch) {
+  gemm_leaves_${acc}(tid, &${name}_plan, a, b, out, scratch);
+}
+`,
+    support: [
+      planType(),
+      leafTileType(acc),
+      ...tiles.map(emitLeafTile),
+      emitTranspose(acc, target),
+      emitPanelPacking({ a: acc, b: acc, out: acc }, target),
+      emitTilePacking(acc),
+      emitLeafDriver(acc, edgeSize(acc, target), target),
+    ],
+    scratchBytes: target.threads * plan.privateBytes,
   }
 }
 
@@ -168,7 +206,7 @@ static void ${name}(const int tid, const ${T} *a, const ${T} *b, ${T} *out, void
   gemm_deep_${acc}(tid, &${name}_plan, a, b, out, scratch);
 }
 `,
-    support: [...blockSupport(tiles, acc, target), emitDeepDriver(acc, target)],
+    support: [...blockSupport(tiles, acc, target), emitTilePacking(acc), emitDeepDriver(acc, target)],
     scratchBytes: target.threads * plan.privateBytes,
   }
 }
@@ -246,9 +284,15 @@ const planFields = [
   'copies',
   'sharedBytes',
   'privateBytes',
+  ...leafFields,
 ] as const
 
-function initializer(spec: DotSpec, plan: GemmPlan | undefined, tiles: readonly Tile[]): string {
+function initializer(
+  spec: DotSpec,
+  plan: GemmPlan | LeafPlan | undefined,
+  tiles: readonly Tile[],
+  nameOf: (tile: Tile) => string = tileName,
+): string {
   const { m, n, k } = spec
   const values: Partial<Record<(typeof planFields)[number], number | boolean>> = {
     ...plan,
@@ -266,7 +310,7 @@ function initializer(spec: DotSpec, plan: GemmPlan | undefined, tiles: readonly 
   return `{
   ${fields.map((field) => `.${field} = ${Number(values[field])}`).join(', ')},
   .batchDims = ${dims.length}, .batch = (const gemm_batch[]){${dims.join(', ') || '{1, 0, 0}'}},
-  .tiles = {${tiles.map((tile) => `(const void *)${tileName(tile)}`).join(', ') || '0'}}}`
+  .tiles = {${tiles.map((tile) => `(const void *)${nameOf(tile)}`).join(', ') || '0'}}}`
 }
 
 /** Constants of one product, for the drivers of all types. */
