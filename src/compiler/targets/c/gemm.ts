@@ -60,10 +60,10 @@ export const dotFlops = (spec: DotSpec): number => 2 * batchesOf(spec) * spec.m 
  * separated by a barrier.
  */
 export function emitDot(name: string, spec: DotSpec, target: VectorTarget): EmittedKernel {
-  if (spec.leaves !== undefined)
-    return goesInLeaves(spec) ? emitLeafProduct(name, spec, target) : emitLeaves(name, spec, target)
   const pairs = pairKind(spec, target)
   if (pairs) return emitPairDot(name, spec, pairs, target)
+  if (spec.leaves !== undefined)
+    return goesInLeaves(spec) ? emitLeafProduct(name, spec, target) : emitLeaves(name, spec, target)
   // A column result is as dense as a row: the transposed product fills whole vectors.
   const dot = spec.n === 1 && spec.m > 1 ? transposed(spec) : spec
   if (skinnyKind(dot, target) && dot === spec) return emitSkinny(name, dot, target)
