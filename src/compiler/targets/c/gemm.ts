@@ -64,13 +64,20 @@ export function emitDot(name: string, spec: DotSpec, target: VectorTarget): Emit
   if (pairs) return emitPairDot(name, spec, pairs, target)
   if (spec.leaves !== undefined)
     return goesInLeaves(spec) ? emitLeafProduct(name, spec, target) : emitLeaves(name, spec, target)
+  if (skinnyKind(spec, target) && !isColumn(spec)) return emitSkinny(name, spec, target)
+  if (!isColumn(spec) && goesByRows(spec, target)) return emitRowProduct(name, spec, target)
+  if (!isColumn(spec) && goesDeep(spec)) return emitDeepProduct(name, spec, target)
+  return emitTeamProduct(name, spec, target)
+}
+
+const isColumn = ({ m, n }: DotSpec): boolean => n === 1 && m > 1
+
+/** Whatever no other driver takes. */
+function emitTeamProduct(name: string, spec: DotSpec, target: VectorTarget): EmittedKernel {
   // A column result is as dense as a row: the transposed product fills whole vectors.
-  const dot = spec.n === 1 && spec.m > 1 ? transposed(spec) : spec
-  if (skinnyKind(dot, target) && dot === spec) return emitSkinny(name, dot, target)
+  const dot = isColumn(spec) ? transposed(spec) : spec
   const types: Types = { a: dot.a.dtype, b: dot.b.dtype, out: dot.out }
   const [a, b] = dot === spec ? ['a', 'b'] : ['b', 'a']
-  if (dot === spec && goesByRows(spec, target)) return emitRowProduct(name, spec, target)
-  if (dot === spec && goesDeep(spec)) return emitDeepProduct(name, spec, target)
   // A column turned around has one row whatever the batch; other products may have few rows by chance.
   const byChance = target.rowsAlike && dot === spec && spec.n > 1
   const byRows = !byChance && usesDotProducts(dot)
@@ -129,7 +136,7 @@ static void ${name}(const int tid, const ${T} *a, const ${T} *b, ${T} *out, void
   }
 }
 
-/** The leaves of a product are a batch of products; then their tree. The leaf of a larger whole takes the same driver. */
+/** The leaves of a product are a batch of products, of one driver however many there are; then their tree. */
 function emitLeaves(name: string, spec: DotSpec, target: VectorTarget): EmittedKernel {
   const { leaves = 1, a, b, ...rest } = spec
   const acc = accumulator(spec)
@@ -137,7 +144,7 @@ function emitLeaves(name: string, spec: DotSpec, target: VectorTarget): EmittedK
   const leaf = { size: leaves, a: k * a.colStride, b: k * b.rowStride }
   const product: DotSpec = { ...rest, a, b, out: acc, k, batchDims: [leaf, ...spec.batchDims] }
   delete (product as { leaves?: number }).leaves
-  const inner = emitDot(`${name}_leaf`, product, target)
+  const inner = emitTeamProduct(`${name}_leaf`, product, target)
   const size = batchesOf(spec) * spec.m * spec.n
   const bytes = roundUp(leaves * size * floatBytes[acc], 64)
   const [A, B, OUT, T] = [cTypes[a.dtype], cTypes[b.dtype], cTypes[spec.out], cTypes[acc]]
