@@ -4,7 +4,7 @@
  * contracted axis end where leaves end. A register tile adds up the leaves of a block by itself; its sum then carries
  * like a digit of a binary counter: into the sum of an equally large run that waits for it, as often as there is one,
  * else it waits, in a copy of the rectangle. So there are as many additions as without leaves, and for 2^i blocks i
- * copies, of a bounded number of columns at a time.
+ * copies, of a bounded part of the rectangle at a time.
  */
 import { accumulator, type DotSpec, type GemmPlan } from './gemm-plan.ts'
 import { goesDeep, planDeep } from './gemm-deep.ts'
@@ -37,8 +37,9 @@ export interface LeafPlan extends GemmPlan {
   /** Runs of leaves that are carried, 2^levels of them. */
   readonly runs: number
   readonly levels: number
-  /** Panels of columns whose sums wait at a time, and elements of one copy of them. */
+  /** Panels of columns and tiles of rows whose sums wait at a time, and elements of one copy of them. */
   readonly panelsOfSums: number
+  readonly tilesOfSums: number
   readonly levelSize: number
 }
 
@@ -62,12 +63,16 @@ export function planLeaves(base: GemmPlan, spec: DotSpec, target: VectorTarget):
   const runs = leaves / leavesAtOnce
   const levels = Math.log2(runs)
   const tiles = Math.ceil(spec.m / deep.rows)
-  const ownRows = Math.ceil(tiles / deep.rowParts) * deep.rows
   const whole = deep.vectors * lanesOf(acc, target)
+  const ownTiles = Math.ceil(tiles / deep.rowParts)
   const ownPanels = Math.ceil(deep.panels / deep.columnParts)
-  const panelBytes = Math.max(1, levels) * ownRows * whole * floatBytes[acc]
-  const panelsOfSums = Math.min(ownPanels, Math.max(deep.panelsAtOnce, Math.floor(waitingBytes / panelBytes)))
-  const levelSize = ownRows * panelsOfSums * whole
+  // Bytes that wait for one tile; many columns of moderately many rows, then as many rows as may be.
+  const tileBytes = Math.max(1, levels) * deep.rows * whole * floatBytes[acc]
+  const fitting = (count: number): number => Math.max(1, Math.floor(waitingBytes / (tileBytes * count)))
+  const moderate = Math.min(ownTiles, Math.ceil(1024 / deep.rows))
+  const panelsOfSums = Math.min(ownPanels, Math.max(deep.panelsAtOnce, fitting(moderate)))
+  const tilesOfSums = Math.min(ownTiles, fitting(panelsOfSums))
+  const levelSize = tilesOfSums * deep.rows * panelsOfSums * whole
   return {
     ...deep,
     leavesAtOnce,
@@ -76,6 +81,7 @@ export function planLeaves(base: GemmPlan, spec: DotSpec, target: VectorTarget):
     runs,
     levels,
     panelsOfSums,
+    tilesOfSums,
     levelSize,
     privateBytes: deep.privateBytes + roundUp(levels * levelSize, 16) * floatBytes[acc],
   }
@@ -88,6 +94,7 @@ export const leafFields = [
   'runs',
   'levels',
   'panelsOfSums',
+  'tilesOfSums',
   'levelSize',
 ] as const
 
@@ -161,6 +168,7 @@ static void gemm_leaves_${acc}(const int tid, const gemm_plan *g, const ${T} *a,
   ${T} *const packedB = waiting + (g->levels * g->levelSize + 15) / 16 * 16;
   ${T} *const packedA = packedB + g->panelsAtOnce * g->depthAtOnce * whole;
   ${T} edge[${edge}] __attribute__((aligned(64)));
+  for (long rowsFirst = tileFirst; rowsFirst < tileEnd; rowsFirst += g->tilesOfSums)
   for (long group = panelFirst; group < panelEnd; group += g->panelsOfSums)
     for (long block = 0; block < g->runs * g->blocksOfLeaf; block++) {
       const long run = block / g->blocksOfLeaf, part = block % g->blocksOfLeaf;
@@ -169,6 +177,7 @@ static void gemm_leaves_${acc}(const int tid, const gemm_plan *g, const ${T} *a,
       const long depth = least(g->depthAtOnce, (run + 1) * g->leavesAtOnce * g->leafDepth - p);
       long carries = 0; /* digits of the counter that are 1 */
       while (run >> carries & 1) carries++;
+      const long rowsEnd = least(rowsFirst + g->tilesOfSums, tileEnd);
       const long groupEnd = least(group + g->panelsOfSums, panelEnd), sumRow = g->panelsOfSums * whole;
       leaf_block_${acc} k = {g->leavesAtOnce, depth / g->leavesAtOnce, g->aRow, g->aColumn, 0,
                           part > 0, lastPart ? carries : 0, g->levelSize, sumRow};
@@ -176,8 +185,8 @@ static void gemm_leaves_${acc}(const int tid, const gemm_plan *g, const ${T} *a,
         const long next = least(panels + g->panelsAtOnce, groupEnd);
         for (long q = panels; q < next; q++)
           gemm_pack_panel_${acc}(g, b, q, p, p + depth, packedB + (q - panels) * depth * whole);
-        for (long tile = tileFirst; tile < tileEnd; tile += g->tilesAtOnce) {
-          const long end = least(tile + g->tilesAtOnce, tileEnd);
+        for (long tile = rowsFirst; tile < rowsEnd; tile += g->tilesAtOnce) {
+          const long end = least(tile + g->tilesAtOnce, rowsEnd);
           const ${T} *leftFirst = a + tile * g->rows * g->aRow + p * g->aColumn;
           long aTile = g->rows * g->aRow;
           if (g->packA) {
@@ -194,7 +203,7 @@ static void gemm_leaves_${acc}(const int tid, const gemm_plan *g, const ${T} *a,
             for (long t = tile; t < end; t++, left += aTile) {
               const long i = t * g->rows, rows = least(g->rows, g->m - i);
               leaf_tile_${acc} *compute = (leaf_tile_${acc} *)g->tiles[2 * lastPanel + (rows < g->rows)];
-              ${T} *const sums = waiting + (t - tileFirst) * g->rows * sumRow + (panel - group) * whole;
+              ${T} *const sums = waiting + (t - rowsFirst) * g->rows * sumRow + (panel - group) * whole;
               ${T} *const target = out + i * g->n + panel * whole;
               if (panel == panels && k.aColumn == 1) /* the next rows of a come in meanwhile */
                 for (long r = 0; r < g->rows; r++)
