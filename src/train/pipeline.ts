@@ -56,7 +56,8 @@ export function pipelineSources(
       microTypes,
       (inputs) => {
         const { params, tokens, seed, step } = inputs as unknown as Tensorised<typeof microTypes>
-        return objective(params as unknown as ModelWeights, tokens, model, { seed, step }).total
+        const { total, loss } = objective(params as unknown as ModelWeights, tokens, model, { seed, step })
+        return [total, loss]
       },
       schedule.stages,
     )
@@ -157,7 +158,7 @@ export function pipelineSources(
       const mine = squares(Object.fromEntries(Object.keys(counted).map((path) => [path, scaled[path]!])))
       const norm = wires.sum(mine, everyone, 'squares of gradients').sqrt()
       const lastPlace = schedule.rankOfStage[schedule.stages - 1]!
-      const mean = result.loss && (count === 1 ? new Tensor(result.loss) : new Tensor(result.loss).mul(scale))
+      const mean = result.loss && new Tensor(result.loss).mul(1 / (config.batch * config.model.context))
       const value = wires.broadcast(mean, lastPlace, everyone, 'loss', valueType('f32', []))
       return nextState(config, vocab, state, { loss: wires.settled(value), grads: scaled, norm })
     }

@@ -70,6 +70,7 @@ export const compileOptions = (config: LanguageConfig, options: CompileOptions):
   precision: config.precision,
   fp8Scaling: config.fp8Scaling,
   recompute: config.recompute,
+  leaves: config.leaves,
   ...options,
 })
 
@@ -99,7 +100,9 @@ export function stepSource(config: LanguageConfig, vocab: number): Source {
     const { grads: raw, ...rest } =
       accumulate === 1 ? micro(firstOf(tokens), step.mul(0)) : accumulated(tokens, trained, model, micro)
     const grads = lossScale ? unscaled(raw, lossScale) : raw
-    return nextState(config, vocab, state, { ...rest, grads, norm: squares(grads).sqrt() })
+    // A sum over the whole batch, divided once: its bits do not depend on how the batch is spread.
+    const mean = rest.loss.mul(1 / (config.batch * config.model.context))
+    return nextState(config, vocab, state, { ...rest, loss: mean, grads, norm: squares(grads).sqrt() })
   }
   return { name: 'train-step', inputs, body: body as unknown as Source['body'] }
 }
@@ -227,14 +230,16 @@ function trainedOf(model: ModelConfig, params: ModelWeights): Record<string, Ten
   return Object.fromEntries(leaves<Tensor>(params).filter(([path]) => !ruled.has(path)))
 }
 
-/** Mean loss and gradients over microbatches, one at a time: memory of one, result of all. */
+/**
+ * Summed loss and mean gradients over microbatches, one at a time: memory of one for each halving, result of all. Halves are
+ * added pairwise, as leaves of a batch are (compiler/ops/leaves.ts), so that their number changes no bit.
+ */
 function accumulated(
   tokens: Tensor,
   trained: Readonly<Record<string, Tensor>>,
   { layers, experts }: ModelConfig,
   micro: (tokens: Tensor, index: Tensor) => Micro,
 ): Micro {
-  const count = tokens.size('micro')
   const start: Micro = {
     loss: full(0, scalar('f32')),
     grads: mapTree<Tensor, Tensor>(trained, zerosLike) as Micro['grads'],
@@ -244,15 +249,24 @@ function accumulated(
     const other = new Map(leaves<Tensor>(b))
     return mapTree<Tensor, Tensor>(a, (x, path) => x.add(other.get(path)!)) as Micro
   }
-  const [sum] = scan(
-    start,
-    { tokens, index: iota(count, 'micro') },
-    (carry, x) => [add(carry, micro(x.tokens, x.index)), {}],
-    {
-      name: 'microbatches',
-    },
-  )
-  return mapTree<Tensor, Tensor>(sum, (x) => x.mul(1 / count)) as Micro
+  const sumOf = (tokens: Tensor, index: Tensor): typeof start => {
+    const count = tokens.size('micro')
+    if (count === 1) return micro(firstOf(tokens), index.reshape([]))
+    const part = count % 2 === 0 ? 2 : count
+    const parts = (x: Tensor): Tensor => x.split('micro', { part, micro: count / part })
+    const [sum] = scan(
+      start,
+      { tokens: parts(tokens), index: parts(index) },
+      (carry, x) => [add(carry, sumOf(x.tokens, x.index)), {}],
+      { name: 'microbatches' },
+    )
+    return sum
+  }
+  const count = tokens.size('micro')
+  const sum = sumOf(tokens, iota(count, 'micro'))
+  const mean = (x: Tensor): Tensor => x.mul(1 / count)
+  const grads = Object.fromEntries(Object.entries(sum.grads).map(([path, g]) => [path, mean(g)]))
+  return { loss: sum.loss, grads, ...(sum.load ? { load: mean(sum.load) } : {}) }
 }
 
 const firstOf = (tokens: Tensor): Tensor => tokens.reshape(tokens.shape.slice(1), tokens.axes.slice(1))

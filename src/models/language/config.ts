@@ -127,6 +127,12 @@ export const languageConfigSchema = z.strictObject({
     .default('row')
     .describe('with fp8: what shares a scale'),
   recompute: z.boolean().describe('recompute activations in the backward pass to save memory'),
+  leaves: z
+    .literal([0, 1, 2, 4, 8, 16, 32, 64])
+    .default(0)
+    .describe(
+      'parts of the batch that are summed apart: any device count up to it gives the same bits; 0 = off',
+    ),
   model: modelSchema,
   optim: optimSchema,
   mesh: meshSchema,
@@ -238,6 +244,7 @@ export function resolveConfig(
     precision: 'f32',
     fp8Scaling: 'row',
     recompute: false,
+    leaves: 8,
     ...top,
     steps,
     data:

@@ -254,13 +254,29 @@ function pass(
 const isRouting = (tree: Partial<Routing>): tree is Routing => tree.load !== undefined
 
 export interface Objective {
-  /** Mean nats per token: each position predicts the next. */
+  /** Nats of all tokens together: each position predicts the next. */
   readonly loss: Tensor
-  /** What is minimised: the loss, and the weight of uneven experts where that is how they are balanced. */
+  /** What is minimised: the mean of that, and the weight of uneven experts where that is how they are balanced. */
   readonly total: Tensor
   /** Of a mixture: choices that fell on each expert, [layer, expert]. */
   readonly load?: Tensor
 }
+
+/** Nats of every token [batch, time] of tokens [batch, time + 1], and what routing did. */
+function lossesOf(
+  weights: ModelWeights,
+  tokens: Tensor,
+  config: ModelConfig,
+  key?: Omit<RandomKey, 'salt'>,
+): { readonly losses: Tensor; readonly routing?: Routing } {
+  const time = tokens.size('time') - 1
+  const { logits, ...rest } = pass(weights, tokens.slice('time', 0, time), config, key)
+  return { losses: crossEntropy(logits, tokens.slice('time', 1, time)), ...rest }
+}
+
+/** Nats of every token [batch, time] of tokens [batch, time + 1]: each position predicts the next. */
+export const tokenLosses = (weights: ModelWeights, tokens: Tensor, config: ModelConfig): Tensor =>
+  lossesOf(weights, tokens, config).losses
 
 /** What training minimises on tokens [batch, time + 1]. */
 export function objective(
@@ -269,13 +285,12 @@ export function objective(
   config: ModelConfig,
   key: Omit<RandomKey, 'salt'>,
 ): Objective {
-  const time = tokens.size('time') - 1
-  const { logits, routing } = pass(weights, tokens.slice('time', 0, time), config, key)
-  const loss = crossEntropy(logits, tokens.slice('time', 1, time)).mean()
-  if (!routing) return { loss, total: loss }
+  const { losses, routing } = lossesOf(weights, tokens, config, key)
+  const [loss, mean] = [losses.sum(), losses.mean()]
+  if (!routing) return { loss, total: mean }
   const { load } = routing
   const { balance, balanceRate } = config
-  const total = balance === 'loss' ? loss.add(balanceLoss(routing, config).mul(balanceRate)) : loss
+  const total = balance === 'loss' ? mean.add(balanceLoss(routing, config).mul(balanceRate)) : mean
   return { loss, total, load }
 }
 

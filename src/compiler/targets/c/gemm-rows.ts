@@ -49,9 +49,17 @@ export function longBlocks(
   rows: number,
   bytes: number,
 ): Pick<GemmPlan, 'depthAtOnce' | 'tilesAtOnce'> {
-  const depthAtOnce = Math.ceil(k / Math.ceil(k / 768))
-  return { depthAtOnce, tilesAtOnce: Math.max(1, Math.floor((1024 * 1024) / (depthAtOnce * bytes * rows))) }
+  return blocksOfDepth(Math.ceil(k / Math.ceil(k / 768)), rows, bytes)
 }
+
+export const blocksOfDepth = (
+  depthAtOnce: number,
+  rows: number,
+  bytes: number,
+): Pick<GemmPlan, 'depthAtOnce' | 'tilesAtOnce'> => ({
+  depthAtOnce,
+  tilesAtOnce: Math.max(1, Math.floor((1024 * 1024) / (depthAtOnce * bytes * rows))),
+})
 
 /** The plan of the team's driver with blocks for whole rows. */
 export function planRows(plan: GemmPlan, spec: DotSpec, inPlace: boolean): GemmPlan {

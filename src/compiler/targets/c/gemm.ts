@@ -8,7 +8,17 @@ import { isHalf } from '../../graph/types.ts'
 import { accumulator, batchesOf, planGemm, type DotSpec, type Element, type GemmPlan } from './gemm-plan.ts'
 import { emitPairDot, pairKind } from './gemm-bf16.ts'
 import type { Nature } from './span.ts'
-import { emitDeepDriver, goesDeep, planDeep } from './gemm-deep.ts'
+import { emitDeepDriver, emitTilePacking, goesDeep, planDeep } from './gemm-deep.ts'
+import {
+  emitLeafDriver,
+  emitLeafTile,
+  goesInLeaves,
+  leafFields,
+  leafTileName,
+  leafTileType,
+  planLeaves,
+  type LeafPlan,
+} from './gemm-leaves.ts'
 import {
   emitRowsDriver,
   emitTilesDriver,
@@ -61,16 +71,24 @@ export const dotFlops = (spec: DotSpec): number => 2 * batchesOf(spec) * spec.m 
  * separated by a barrier.
  */
 export function emitDot(name: string, spec: DotSpec, target: VectorTarget): EmittedKernel {
-  if (spec.leaves !== undefined) return emitLeaves(name, spec, target)
   const pairs = pairKind(spec, target)
   if (pairs) return emitPairDot(name, spec, pairs, target)
+  if (spec.leaves !== undefined)
+    return goesInLeaves(spec) ? emitLeafProduct(name, spec, target) : emitLeaves(name, spec, target)
+  if (skinnyKind(spec, target) && !isColumn(spec)) return emitSkinny(name, spec, target)
+  if (!isColumn(spec) && goesByRows(spec, target)) return emitRowProduct(name, spec, target)
+  if (!isColumn(spec) && goesDeep(spec)) return emitDeepProduct(name, spec, target)
+  return emitTeamProduct(name, spec, target)
+}
+
+const isColumn = ({ m, n }: DotSpec): boolean => n === 1 && m > 1
+
+/** Whatever no other driver takes. */
+function emitTeamProduct(name: string, spec: DotSpec, target: VectorTarget): EmittedKernel {
   // A column result is as dense as a row: the transposed product fills whole vectors.
-  const dot = spec.n === 1 && spec.m > 1 ? transposed(spec) : spec
-  if (skinnyKind(dot, target) && dot === spec) return emitSkinny(name, dot, target)
+  const dot = isColumn(spec) ? transposed(spec) : spec
   const types: Types = { a: dot.a.dtype, b: dot.b.dtype, out: dot.out }
   const [a, b] = dot === spec ? ['a', 'b'] : ['b', 'a']
-  if (dot === spec && goesByRows(spec, target)) return emitRowProduct(name, spec, target)
-  if (dot === spec && goesDeep(spec)) return emitDeepProduct(name, spec, target)
   // A column turned around has one row whatever the batch; other products may have few rows by chance.
   const byChance = target.rowsAlike && dot === spec && spec.n > 1
   const byRows = !byChance && usesDotProducts(dot)
@@ -102,7 +120,34 @@ static void ${name}(const int tid, const ${cTypes[spec.a.dtype]} *a, const ${cTy
   }
 }
 
-/** The leaves of a product are a batch of products; then their tree. The leaf of a larger whole takes the same driver. */
+/** A product in leaves that a driver of its own takes: large, or so much larger in leaves; see gemm-leaves.ts. */
+function emitLeafProduct(name: string, spec: DotSpec, target: VectorTarget): EmittedKernel {
+  const acc = accumulator(spec)
+  const plan = planLeaves(planGemm(spec, target), spec, target)
+  const tiles = tilesOf({ ...plan, packA: true }, spec)
+  const T = cTypes[acc]
+  return {
+    code: `
+/* [${spec.m}, ${spec.k}] [${spec.k}, ${spec.n}] in ${spec.leaves} leaves: ${dotFlops(spec)} operations. */
+static const gemm_plan ${name}_plan = ${initializer(spec, plan, tiles, leafTileName)};
+static void ${name}(const int tid, const ${T} *a, const ${T} *b, ${T} *out, void *scratch) {
+  gemm_leaves_${acc}(tid, &${name}_plan, a, b, out, scratch);
+}
+`,
+    support: [
+      planType(),
+      leafTileType(acc),
+      ...tiles.map(emitLeafTile),
+      emitTranspose(acc, target),
+      emitPanelPacking({ a: acc, b: acc, out: acc }, target),
+      emitTilePacking(acc),
+      emitLeafDriver(acc, edgeSize(acc, target), target),
+    ],
+    scratchBytes: target.threads * plan.privateBytes,
+  }
+}
+
+/** The leaves of a product are a batch of products, of one driver however many there are; then their tree. */
 function emitLeaves(name: string, spec: DotSpec, target: VectorTarget): EmittedKernel {
   const { leaves = 1, a, b, ...rest } = spec
   const acc = accumulator(spec)
@@ -110,7 +155,7 @@ function emitLeaves(name: string, spec: DotSpec, target: VectorTarget): EmittedK
   const leaf = { size: leaves, a: k * a.colStride, b: k * b.rowStride }
   const product: DotSpec = { ...rest, a, b, out: acc, k, batchDims: [leaf, ...spec.batchDims] }
   delete (product as { leaves?: number }).leaves
-  const inner = emitDot(`${name}_leaf`, product, target)
+  const inner = emitTeamProduct(`${name}_leaf`, product, target)
   const size = batchesOf(spec) * spec.m * spec.n
   const bytes = roundUp(leaves * size * floatBytes[acc], 64)
   const [A, B, OUT, T] = [cTypes[a.dtype], cTypes[b.dtype], cTypes[spec.out], cTypes[acc]]
@@ -179,7 +224,7 @@ static void ${name}(const int tid, const ${T} *a, const ${T} *b, ${T} *out, void
   gemm_deep_${acc}(tid, &${name}_plan, a, b, out, scratch);
 }
 `,
-    support: [...blockSupport(tiles, acc, target), emitDeepDriver(acc, target)],
+    support: [...blockSupport(tiles, acc, target), emitTilePacking(acc), emitDeepDriver(acc, target)],
     scratchBytes: target.threads * plan.privateBytes,
   }
 }
@@ -257,9 +302,15 @@ const planFields = [
   'copies',
   'sharedBytes',
   'privateBytes',
+  ...leafFields,
 ] as const
 
-export function initializer(spec: DotSpec, plan: GemmPlan | undefined, tiles: readonly Tile[]): string {
+export function initializer(
+  spec: DotSpec,
+  plan: GemmPlan | LeafPlan | undefined,
+  tiles: readonly Tile[],
+  nameOf: (tile: Tile) => string = tileName,
+): string {
   const { m, n, k } = spec
   const values: Partial<Record<(typeof planFields)[number], number | boolean>> = {
     ...plan,
@@ -277,7 +328,7 @@ export function initializer(spec: DotSpec, plan: GemmPlan | undefined, tiles: re
   return `{
   ${fields.map((field) => `.${field} = ${Number(values[field])}`).join(', ')},
   .batchDims = ${dims.length}, .batch = (const gemm_batch[]){${dims.join(', ') || '{1, 0, 0}'}},
-  .tiles = {${tiles.map((tile) => `(const void *)${tileName(tile)}`).join(', ') || '0'}}}`
+  .tiles = {${tiles.map((tile) => `(const void *)${nameOf(tile)}`).join(', ') || '0'}}}`
 }
 
 /** Constants of one product, for the drivers of all types. */
