@@ -18,7 +18,7 @@ import {
 } from './gemm-rows.ts'
 import { emitSkinny, skinnyKind } from './gemm-skinny.ts'
 import { cTypes, lanesOf, type Float, type Support, type VectorTarget } from './prelude.ts'
-import { emitTile, emitTranspose, maxRows, maxVectors, tileName, tileType, type Tile } from './tile.ts'
+import { ahead, emitTile, emitTranspose, maxRows, maxVectors, tileName, tileType, type Tile } from './tile.ts'
 
 export type { BatchDim, DotSpec, Operand } from './gemm-plan.ts'
 
@@ -84,9 +84,9 @@ static void ${name}(const int tid, const ${cTypes[spec.a.dtype]} *a, const ${cTy
 function emitRowProduct(name: string, spec: DotSpec, target: VectorTarget): EmittedKernel {
   const acc = accumulator(spec)
   const types: Types = { a: acc, b: acc, out: acc }
-  const base = planGemm(spec, target)
+  const base = planGemm(spec, target, 'rows')
   const inPlace = readsWhereItLies(spec, base, lanesOf(acc, target))
-  const plan = planRows(base, spec, inPlace)
+  const plan = planRows(base, spec, inPlace, target)
   const tiles = tilesOf(plan, spec)
   const T = cTypes[acc]
   const { m, n, k } = spec
@@ -359,13 +359,13 @@ static void gemm_block_${suffix}(const int tid, const gemm_plan *g, const ${A} *
         tile_${acc} *compute = (tile_${acc} *)g->tiles[2 * lastPanel + lastTile];
         ${OUT} *target = out + i * g->n + panel * whole;
         if (${direct}) {
-          compute(depth, left, leftRow, leftColumn, right, rightRow, (${T} *)target, g->n, p > 0);
+          compute(depth, left, leftRow, leftColumn, right, rightRow, (${T} *)target, g->n, p > 0, left + ${ahead} * leftColumn, leftColumn);
           continue;
         }
         if (p > 0)
           for (long r = 0; r < rows; r++)
             for (long j = 0; j < columns; j++) edge[r * width + j] = ${loaded(types.out, 'target[r * g->n + j]')};
-        compute(depth, left, leftRow, leftColumn, right, rightRow, edge, width, p > 0);
+        compute(depth, left, leftRow, leftColumn, right, rightRow, edge, width, p > 0, left + ${ahead} * leftColumn, leftColumn);
         for (long r = 0; r < rows; r++)
           for (long j = 0; j < columns; j++) target[r * g->n + j] = ${stored(types.out, 'edge[r * width + j]')};
       }
