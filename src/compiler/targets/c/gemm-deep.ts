@@ -20,9 +20,9 @@ const smallPanels = 512 * 1024
 const largePanels = 4 << 20
 
 /** Whether a product is large enough to be packed by each thread for itself, and b is not better read where it lies. */
-export function goesDeep(spec: DotSpec): boolean {
+export function goesDeep(spec: DotSpec, target: VectorTarget): boolean {
   const { a, b, m, n, k } = spec
-  const readable = b.colStride === 1 && readsFew(spec) && k * n <= 1 << 20
+  const readable = b.colStride === 1 && readsFew(spec, target) && k * n <= 1 << 20
   return (
     isPlain(spec) && (a.colStride === 1 || a.rowStride === 1) && m >= 96 && k * n >= 128 * 1024 && !readable
   )

@@ -135,12 +135,12 @@ function chooseTile(spec: DotSpec, target: VectorTarget, mostParts: number): Sha
 
 /**
  * Cycles of one tile: two multiply-adds and two loads a cycle, results 4 to 5 cycles later, and a fixed cost for a call.
- * A panel beyond the first-level cache comes from the second for every tile, at no more than about 20 bytes a cycle
+ * A panel beyond half of the first-level cache comes from the second for every tile, at no more than about 20 bytes a cycle
  * beside all else.
  */
 function tileCycles(rows: number, vectors: number, depth: number, target: VectorTarget): number {
   const line = vectors * target.vectorBytes
-  const stream = line * depth > 32 * 1024 ? line / 20 : 0
+  const stream = line * depth > 24 * 1024 ? line / 20 : 0
   const step = Math.max((rows * vectors) / 2, (rows + vectors) / 2, 5, stream)
   return step * depth + 2 * rows * vectors + 30
 }

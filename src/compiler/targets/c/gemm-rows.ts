@@ -37,13 +37,18 @@ export function goesByRows(spec: DotSpec, target: VectorTarget): boolean {
  * Whether b is read where it lies: it is one panel of whole vectors already, or so few rows of a pass by that a copy is
  * not worth its cost.
  */
-export const readsWhereItLies = (spec: DotSpec, plan: GemmPlan, lanes: number): boolean =>
-  spec.n % lanes === 0 &&
+export const readsWhereItLies = (spec: DotSpec, plan: GemmPlan, target: VectorTarget): boolean =>
+  spec.n % lanesOf(accumulator(spec), target) === 0 &&
   spec.b.colStride === 1 &&
-  (readsFew(spec) || (plan.panels === 1 && spec.b.rowStride === spec.n))
+  (readsFew(spec, target) || (plan.panels === 1 && spec.b.rowStride === spec.n))
 
-/** Whether a copy of b is not worth it: few rows of a, or twice as many and a b that stays in the second-level cache. */
-export const readsFew = ({ m, n, k }: DotSpec): boolean => m <= 256 || (m <= 512 && k * n <= 256 * 1024)
+/**
+ * Whether a copy of b is not worth it: few rows of a; or twice as many, a b that stays in the second-level cache, and
+ * vectors of a whole line. (Of shorter ones two wait for each line: with AVX2 [512, 512] [512, 512] runs at 85 % of the
+ * peak from a copy and at 78 % without.)
+ */
+export const readsFew = ({ m, n, k }: DotSpec, { vectorBytes }: VectorTarget): boolean =>
+  m <= 256 || (m <= 512 && k * n <= 256 * 1024 && vectorBytes === 64)
 
 /** Blocks that the register tiles like: long in depth, and as many rows of a as the second-level cache holds. */
 export function longBlocks(
@@ -84,7 +89,8 @@ export function packedBytes(
 /**
  * The register tiles of one block: rows [first, last) x panels [panelFirst, panelEnd) x `depth` elements. Panels run inside
  * rows: those of b stay in the second-level cache, and the next rows of a come in from wherever they are, a part of them
- * during each panel. (The other way around a whole block of a would have to come in during the first panel.)
+ * during each panel. (The other way around a whole block of a would have to come in during the first panel.) A packed
+ * block of a is in that cache already, beside panels that may be more than fit: there rows run inside panels.
  */
 export function emitTilesDriver(acc: Float, edge: number, target: VectorTarget): Support {
   const T = cTypes[acc]
@@ -99,31 +105,33 @@ static void gemm_tiles_${acc}(const gemm_plan *g, const long first, const long l
                       const long bRow, const long bPanel, const long bSkip, ${T} *out, const int accumulate) {
   const long whole = g->vectors * ${lanes};
   ${T} edge[${edge}] __attribute__((aligned(64)));
+  const long panels = panelEnd - panelFirst, tiles = (last - first + g->rows - 1) / g->rows;
+  const int packed = aColumn != 1;
   /* Rows that lie one behind the other are asked for as one run, shared out among the panels; others one a panel. */
-  const long run = aColumn == 1 && aRow == depth ? (g->rows + panelEnd - panelFirst - 1) / (panelEnd - panelFirst) : 1;
-  const long soonRow = aColumn == 1 ? (aRow == depth ? run * depth : aRow) : 0;
-  const ${T} *left = a;
-  for (long i = first; i < last; i += g->rows, left += aTile) {
-    const long rows = least(g->rows, last - i);
-    const ${T} *panels = b, *soon = left + aTile;
-    for (long panel = panelFirst; panel < panelEnd; panel++, panels += bPanel, soon += soonRow) {
-      const int lastPanel = panel == g->panels - 1;
-      const long width = (lastPanel ? g->tailVectors : g->vectors) * ${lanes}, columns = least(width, g->n - panel * whole);
-      const long line = bRow ? bRow : width;
-      const ${T} *right = panels + bSkip * line;
-      tile_${acc} *compute = (tile_${acc} *)g->tiles[2 * lastPanel + (rows < g->rows)];
-      ${T} *target = out + i * g->n + panel * whole;
-      if (columns == width) {
-        compute(depth, left, aRow, aColumn, right, line, target, g->n, accumulate, soon, run);
-        continue;
-      }
-      if (accumulate)
-        for (long r = 0; r < rows; r++)
-          for (long j = 0; j < columns; j++) edge[r * width + j] = target[r * g->n + j];
-      compute(depth, left, aRow, aColumn, right, line, edge, width, accumulate, soon, run);
-      for (long r = 0; r < rows; r++)
-        for (long j = 0; j < columns; j++) target[r * g->n + j] = edge[r * width + j];
+  const long run = aRow == depth ? (g->rows + panels - 1) / panels : 1, soonRow = aRow == depth ? run * depth : aRow;
+  for (long unit = 0; unit < tiles * panels; unit++) {
+    const long tile = packed ? unit % tiles : unit / panels, across = packed ? unit / tiles : unit % panels;
+    const long panel = panelFirst + across, i = first + tile * g->rows, rows = least(g->rows, last - i);
+    const ${T} *left = a + tile * aTile;
+    const int asks = !packed && across * run < g->rows;
+    const ${T} *soon = asks ? left + aTile + across * soonRow : left;
+    const long soonStep = asks ? run : 0;
+    const int lastPanel = panel == g->panels - 1;
+    const long width = (lastPanel ? g->tailVectors : g->vectors) * ${lanes}, columns = least(width, g->n - panel * whole);
+    const long line = bRow ? bRow : width;
+    const ${T} *right = b + across * bPanel + bSkip * line;
+    tile_${acc} *compute = (tile_${acc} *)g->tiles[2 * lastPanel + (rows < g->rows)];
+    ${T} *target = out + i * g->n + panel * whole;
+    if (columns == width) {
+      compute(depth, left, aRow, aColumn, right, line, target, g->n, accumulate, soon, soonStep);
+      continue;
     }
+    if (accumulate)
+      for (long r = 0; r < rows; r++)
+        for (long j = 0; j < columns; j++) edge[r * width + j] = target[r * g->n + j];
+    compute(depth, left, aRow, aColumn, right, line, edge, width, accumulate, soon, soonStep);
+    for (long r = 0; r < rows; r++)
+      for (long j = 0; j < columns; j++) target[r * g->n + j] = edge[r * width + j];
   }
 }
 `,

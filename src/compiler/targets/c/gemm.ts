@@ -50,7 +50,7 @@ export function emitDot(name: string, spec: DotSpec, target: VectorTarget): Emit
   const types: Types = { a: dot.a.dtype, b: dot.b.dtype, out: dot.out }
   const [a, b] = dot === spec ? ['a', 'b'] : ['b', 'a']
   if (dot === spec && goesByRows(spec, target)) return emitRowProduct(name, spec, target)
-  if (dot === spec && goesDeep(spec)) return emitDeepProduct(name, spec, target)
+  if (dot === spec && goesDeep(spec, target)) return emitDeepProduct(name, spec, target)
   const byRows = usesDotProducts(dot)
   const plan = byRows ? undefined : planGemm(dot, target)
   const tiles = plan === undefined ? [] : tilesOf(plan, dot)
@@ -85,7 +85,7 @@ function emitRowProduct(name: string, spec: DotSpec, target: VectorTarget): Emit
   const acc = accumulator(spec)
   const types: Types = { a: acc, b: acc, out: acc }
   const base = planGemm(spec, target, 'rows')
-  const inPlace = readsWhereItLies(spec, base, lanesOf(acc, target))
+  const inPlace = readsWhereItLies(spec, base, target)
   const plan = planRows(base, spec, inPlace, target)
   const tiles = tilesOf(plan, spec)
   const T = cTypes[acc]
