@@ -4,7 +4,7 @@
  * in its cache: memory is read once, and nobody waits. The contracted axis is never split between threads.
  */
 import { accumulator, type DotSpec, type GemmPlan } from './gemm-plan.ts'
-import { blocksOfDepth, fewRows, isPlain } from './gemm-rows.ts'
+import { blocksOfDepth, isPlain, readsFew, stayingPanels } from './gemm-rows.ts'
 import {
   cTypes,
   floatBytes,
@@ -20,9 +20,9 @@ const smallPanels = 512 * 1024
 const largePanels = 4 << 20
 
 /** Whether a product is large enough to be packed by each thread for itself, and b is not better read where it lies. */
-export function goesDeep(spec: DotSpec): boolean {
+export function goesDeep(spec: DotSpec, target: VectorTarget): boolean {
   const { a, b, m, n, k } = spec
-  const readable = b.colStride === 1 && m <= fewRows && k * n <= 2 << 20
+  const readable = b.colStride === 1 && readsFew(spec, target) && k * n <= 1 << 20
   return (
     isPlain(spec) && (a.colStride === 1 || a.rowStride === 1) && m >= 96 && k * n >= 128 * 1024 && !readable
   )
@@ -44,9 +44,10 @@ export function planDeep(
   const ownTiles = Math.ceil(tiles / split.rowParts)
   const ownPanels = Math.ceil(panels / split.columnParts)
   const panelBytes = blocks.depthAtOnce * vectors * lanesOf(acc, target) * bytes
+  const staying = stayingPanels(vectors, blocks.depthAtOnce, target)
   const budget = ownTiles <= blocks.tilesAtOnce ? smallPanels : largePanels
-  const panelsAtOnce = Math.min(ownPanels, Math.max(1, Math.floor(budget / panelBytes)))
   const packA = spec.a.colStride !== 1
+  const panelsAtOnce = Math.min(ownPanels, packA ? Math.max(1, Math.floor(budget / panelBytes)) : staying)
   const aBytes = packA ? Math.min(ownTiles, blocks.tilesAtOnce) * rows * blocks.depthAtOnce * bytes : 0
   return {
     ...plan,

@@ -44,10 +44,10 @@ export interface LeafPlan extends GemmPlan {
 }
 
 /** Whether a product is worth it: large, or too large to be kept once for each leaf. */
-export function goesInLeaves(spec: DotSpec): boolean {
+export function goesInLeaves(spec: DotSpec, target: VectorTarget): boolean {
   const { a, m, n, leaves = 1 } = spec
   const usable = isPlain(spec) && (a.colStride === 1 || a.rowStride === 1)
-  return goesDeep(spec) || (usable && leaves * m * n > 1 << 20)
+  return goesDeep(spec, target) || (usable && leaves * m * n > 1 << 20)
 }
 
 export function planLeaves(base: GemmPlan, spec: DotSpec, target: VectorTarget): LeafPlan {

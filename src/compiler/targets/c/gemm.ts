@@ -37,7 +37,7 @@ import {
   type Support,
   type VectorTarget,
 } from './prelude.ts'
-import { emitTile, emitTranspose, maxRows, maxVectors, tileName, tileType, type Tile } from './tile.ts'
+import { ahead, emitTile, emitTranspose, maxRows, maxVectors, tileName, tileType, type Tile } from './tile.ts'
 
 export type { BatchDim, DotSpec, Operand } from './gemm-plan.ts'
 
@@ -74,10 +74,10 @@ export function emitDot(name: string, spec: DotSpec, target: VectorTarget): Emit
   const pairs = pairKind(spec, target)
   if (pairs) return emitPairDot(name, spec, pairs, target)
   if (spec.leaves !== undefined)
-    return goesInLeaves(spec) ? emitLeafProduct(name, spec, target) : emitLeaves(name, spec, target)
+    return goesInLeaves(spec, target) ? emitLeafProduct(name, spec, target) : emitLeaves(name, spec, target)
   if (skinnyKind(spec, target) && !isColumn(spec)) return emitSkinny(name, spec, target)
   if (!isColumn(spec) && goesByRows(spec, target)) return emitRowProduct(name, spec, target)
-  if (!isColumn(spec) && goesDeep(spec)) return emitDeepProduct(name, spec, target)
+  if (!isColumn(spec) && goesDeep(spec, target)) return emitDeepProduct(name, spec, target)
   return emitTeamProduct(name, spec, target)
 }
 
@@ -181,9 +181,9 @@ static void ${name}(const int tid, const ${A} *a, const ${B} *b, ${OUT} *out, vo
 function emitRowProduct(name: string, spec: DotSpec, target: VectorTarget): EmittedKernel {
   const acc = accumulator(spec)
   const types: Types = { a: acc, b: acc, out: acc }
-  const base = planGemm(spec, target)
-  const inPlace = readsWhereItLies(spec, base, lanesOf(acc, target))
-  const plan = planRows(base, spec, inPlace)
+  const base = planGemm(spec, target, 'rows')
+  const inPlace = readsWhereItLies(spec, base, target)
+  const plan = planRows(base, spec, inPlace, target)
   const tiles = tilesOf(plan, spec)
   const T = cTypes[acc]
   const { m, n, k } = spec
@@ -462,13 +462,13 @@ static void gemm_block_${suffix}(const int tid, const gemm_plan *g, const ${A} *
         tile_${acc} *compute = (tile_${acc} *)g->tiles[2 * lastPanel + lastTile];
         ${OUT} *target = out + i * g->n + panel * whole;
         if (${direct}) {
-          compute(depth, left, leftRow, leftColumn, right, rightRow, (${T} *)target, g->n, p > 0);
+          compute(depth, left, leftRow, leftColumn, right, rightRow, (${T} *)target, g->n, p > 0, left + ${ahead} * leftColumn, leftColumn);
           continue;
         }
         if (p > 0)
           for (long r = 0; r < rows; r++)
             for (long j = 0; j < columns; j++) edge[r * width + j] = ${loaded(types.out, 'target[r * g->n + j]')};
-        compute(depth, left, leftRow, leftColumn, right, rightRow, edge, width, p > 0);
+        compute(depth, left, leftRow, leftColumn, right, rightRow, edge, width, p > 0, left + ${ahead} * leftColumn, leftColumn);
         for (long r = 0; r < rows; r++)
           for (long j = 0; j < columns; j++) target[r * g->n + j] = ${stored(types.out, 'edge[r * width + j]')};
       }
