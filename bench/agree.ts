@@ -66,7 +66,7 @@ async function train(
 ): Promise<number[]> {
   const program = await compileStep(config, vocab)
   try {
-    initialise(program, { ...config.model, vocab }, config.seed)
+    initialise(program, config, vocab)
     writeSafetensors(weightsPath, weightsOf(program, { ...config.model, vocab }))
     const size = config.batch * (config.model.context + 1)
     const losses: number[] = []

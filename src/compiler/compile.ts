@@ -4,24 +4,27 @@
  * input of the same name, in place, and stays in the program between runs.
  */
 import { failure, InternalError, type UserError } from '../errors.ts'
-import { ranksOf, sameLayout, type Layout } from './graph/mesh.ts'
+import { isWhole, ranksOf, sameLayout, type Layout } from './graph/mesh.ts'
 import { Graph, inGraph, type Func } from './graph/node.ts'
 import { bytesOf, formatType, sizeOf, typeError, type DType, type ValueType } from './graph/types.ts'
 import { flopsOf } from './ops/cost.ts'
 import { runPipeline, type Policies } from './passes/pipeline.ts'
 import type { Precision } from './passes/precision.ts'
 import { readProfile, type Profile } from './profile.ts'
+import { layoutsOf, readTraffic, type Memory, type Traffic } from './ranked-native.ts'
 import {
-  layoutsOf,
-  readTraffic,
-  viewWhole,
-  writeWhole,
-  type Memory,
-  type Piece,
-  type Traffic,
-} from './ranked-native.ts'
-import { partitionProgram, referenceRanks, type Parallel, type Partitioned } from './ranked.ts'
+  partitionProgram,
+  RankedValues,
+  referenceRanks,
+  type HeldPiece,
+  type NamedFunc,
+  type Parallel,
+  type Partitioned,
+  type StageSource,
+} from './ranked.ts'
+import { strangers } from './replicas.ts'
 import { machine } from './runtime/machine.ts'
+import { findMpi, loadMpi } from './runtime/mpi.ts'
 import { openNative, type NativeProgram } from './runtime/native.ts'
 import { compileShared } from './runtime/toolchain.ts'
 import { buildC, isState, type BuiltProgram, type Slot } from './targets/c/build.ts'
@@ -40,6 +43,11 @@ export interface CompileOptions {
   readonly precision?: Precision
   /** Honour `checkpoint` marks: less memory, more FLOPs. Default false. */
   readonly recompute?: boolean
+  /**
+   * Into how many leaves sums over axes named `batch` are cut, so that a spread batch gives the same bits
+   * (passes/leaves.ts): a power of two, or 0 (default) for whatever is fastest.
+   */
+  readonly leaves?: number
   /** The emitted program counts its own FLOPs (slow; for tests). */
   readonly checking?: boolean
   /** The program records what each kernel costs, for `profile()`. The arithmetic is the same. */
@@ -84,12 +92,12 @@ export interface Program {
   readonly compileSeconds: number
   /** The native code came from the cache. */
   readonly cached: boolean
-  /** Of a program over several ranks: their mesh, the local program, and how its inputs and results lie. */
+  /** Of a program over several ranks: their mesh, the local programs, and how their inputs and results lie. */
   readonly cut?: Partitioned
   /** Paths and types of inputs and outputs, whole. */
   readonly inputs: ReadonlyMap<string, ValueType>
   readonly outputs: ReadonlyMap<string, ValueType>
-  /** Memory of an input or output: a live view for native programs. bf16 shows as its 16 bits. */
+  /** Memory of an input or output: a live view for native programs. bf16 and f16 show as their 16 bits. */
   view(path: string): Values
   /** Copies values into an input (or state). */
   write(path: string, values: ArrayLike<number>): void
@@ -101,6 +109,11 @@ export interface Program {
   countedFlops(): number
   /** What each collective of a program over several ranks has sent so far; empty for others and for the reference. */
   traffic(): Traffic[]
+  /**
+   * Compares the state that ranks hold alike, by hashes.
+   * @throws UserError naming the ranks that have other bits than most.
+   */
+  checkReplicas(): void
   /**
    * What the runs since the last call of `profile` cost, kernel by kernel.
    * @throws UserError for a program compiled without `profile: true`.
@@ -128,6 +141,7 @@ export async function compile<I extends Tree<ValueType>>(
   const policies: Policies = {
     precision: options.precision ?? 'f32',
     recompute: options.recompute ? 'marked' : 'none',
+    leaves: options.leaves ?? 0,
     claimed,
   }
   const name = options.name ?? 'program'
@@ -136,9 +150,18 @@ export async function compile<I extends Tree<ValueType>>(
   )
   checkState(traced)
   const whole = runPipeline(traced.func, policies, options.observe)
+  const stage = ({ body, inputs }: StageSource): NamedFunc => {
+    const traced = inGraph(new Graph(), () => traceFunction(name, inputs, body))
+    return { ...traced, func: runPipeline(traced.func, policies, options.observe) }
+  }
   const cut =
-    options.parallel && partitionProgram(whole, traced.inputPaths, traced.outputPaths, options.parallel)
-  const func = cut?.func ?? whole
+    options.parallel &&
+    partitionProgram(
+      options.parallel.pipeline?.stages.map(stage) ?? [{ ...traced, func: whole }],
+      new Map(traced.inputPaths.map((path, i) => [path, whole.params[i]!.type])),
+      options.parallel,
+    )
+  const func = cut?.parts[0]?.func ?? whole
   const flops = flopsOf(func)
   const types = (
     paths: readonly string[],
@@ -157,19 +180,27 @@ export async function compile<I extends Tree<ValueType>>(
   const here = await machine()
   const { vectorBytes, registers, bf16Products } = here
   const ranks = cut ? ranksOf(cut.mesh) : 1
+  if (cut && cut.parts.length > 1) {
+    throw failure({
+      where: name,
+      got: 'a pipeline on native ranks',
+      expected: 'the same program on every rank',
+      fix: "use target 'reference' for pipelines",
+    })
+  }
   const threads = options.threads || Math.max(1, Math.floor(here.cores / ranks))
-  const layouts = cut && layoutsOf(cut, traced)
+  const layouts = cut && layoutsOf(cut.parts[0]!)
   const lent = new Map(
     (known?.inputs ?? []).flatMap((slot) => {
       const mine = func.params[traced.inputPaths.indexOf(slot.path)]?.type
-      const alike = ranks === known!.native.arenas.length && sameCut(layouts, known!.layouts, slot.path)
+      const alike = ranks === known!.ranks && sameCut(layouts, known!.layouts, slot.path)
       return mine && alike && formatType(mine) === formatType(slot.type) ? [[slot.path, slot]] : []
     }),
   )
   const built = buildC(
     func,
     traced,
-    { threads, vectorBytes, registers, bf16Products },
+    { threads, vectorBytes, registers, bf16Products, rowsAlike: policies.leaves > 0 },
     [
       `${name}: ${flops.toLocaleString('en')} FLOP a step, ${threads} threads, ${vectorBytes * 8}-bit vectors`,
     ],
@@ -194,15 +225,18 @@ export async function compile<I extends Tree<ValueType>>(
     },
   }
   if (options.target === 'text') return { ...described, ...onlyText(name), compileSeconds: seconds() }
+  const processes = options.parallel?.transport === 'mpi'
+  if (processes) await loadMpi()
   const compiled = await compileShared({
     name,
     source: built.source,
     flags: [
+      ...(processes ? (await findMpi()).flags : []),
       ...(options.checking ? ['-DANNEAL_COUNT'] : []),
       ...(options.profile ? ['-DANNEAL_PROFILE'] : []),
     ],
   })
-  const native = openNative(compiled.path, built.arenaBytes, ranks, known?.native)
+  const native = openNative(compiled.path, built.arenaBytes, processes ? 1 : ranks, known?.native)
   const slots = new Map([...built.outputs, ...built.inputs].map((slot) => [slot.path, slot]))
   const noSuch = (path: string): InternalError =>
     new InternalError(`program ${name} has no '${path}', only ${[...slots.keys()].join(', ')}`)
@@ -216,26 +250,31 @@ export async function compile<I extends Tree<ValueType>>(
     return made
   }
   const write = (path: string, values: ArrayLike<number>): void => fillView(name, path, view(path), values)
-  const typeOf = (path: string): ValueType => {
-    const type = shared.inputs.get(path) ?? shared.outputs.get(path)
-    if (!type) throw noSuch(path)
-    return type
-  }
-  const pieces = (path: string): Piece[] => {
+  const wholeTypes = new Map([...shared.outputs, ...shared.inputs])
+  const pieces = (path: string): NativePiece[] => {
     if (lent.has(path)) return internals.get(options.shares!)!.pieces(path)
     const slot = slots.get(path)
     if (!slot) throw noSuch(path)
-    return native.arenas.map((arena, rank) => ({ rank, data: viewOf(arena, slot) }))
+    return native.arenas.map((arena, i) => ({
+      rank: processes ? native.rank() : i,
+      layout: layouts!.get(path)!,
+      data: viewOf(arena, slot),
+    }))
   }
+  // A process has its own pieces only; a value that is cut is asked of all, so all of them must ask.
+  const everywhere = (path: string): NativePiece[] => {
+    const held = pieces(path)
+    const [{ layout, data }] = held as [NativePiece]
+    if (!processes || isWhole(layout)) return held
+    const { dtype } = wholeTypes.get(path)!
+    const all = native.exchange(new Uint8Array(data.buffer, data.byteOffset, data.byteLength), ranks)
+    return all.map((bytes, rank) => ({ rank, layout, data: new arrays[dtype](bytes.buffer) }))
+  }
+  const inward = cut && new RankedValues(cut, wholeTypes, pieces, valuesOf)
+  const outward = cut && new RankedValues(cut, wholeTypes, everywhere, valuesOf)
   const border: Pick<Program, 'view' | 'write'> =
-    cut && layouts
-      ? {
-          view: (path) => viewWhole(cut.mesh, layouts.get(path)!, typeOf(path), pieces(path)),
-          write(path, values) {
-            checkLength(name, path, sizeOf(typeOf(path).shape), values)
-            writeWhole(cut.mesh, layouts.get(path)!, typeOf(path), values, pieces(path))
-          },
-        }
+    inward && outward
+      ? { view: (path) => outward.view(path), write: (path, values) => inward.write(path, values) }
       : { view, write }
   const program: Program = {
     ...described,
@@ -250,6 +289,17 @@ export async function compile<I extends Tree<ValueType>>(
     runBlocking: () => native.runBlocking(),
     countedFlops: () => native.countedFlops(),
     traffic: () => (ranks === 1 ? [] : readTraffic(native.traffic, built.collectives, ranks)),
+    checkReplicas() {
+      if (!cut) return
+      for (const slot of built.inputs.filter(({ path }) => isState(path) && !lent.has(path))) {
+        const own = native.arenas.map((_, i) => native.hash(i, slot.offset, bytesOf(slot.type)))
+        const hashes = processes
+          ? native.exchange(new Uint8Array(BigUint64Array.from(own).buffer), ranks).map(firstWord)
+          : own
+        const odd = strangers(cut.mesh, layouts!.get(slot.path)!, hashes)
+        if (odd.length > 0) throw differs(slot.path, odd)
+      }
+    },
     profile() {
       if (!options.profile) throw notProfiled(name)
       const { bytes } = profileLayout(built.sites, threads)
@@ -258,18 +308,21 @@ export async function compile<I extends Tree<ValueType>>(
     close: () => native.close(),
   }
   const own = built.inputs.filter((slot) => !lent.has(slot.path))
-  internals.set(program, { native, inputs: own, layouts, pieces })
+  internals.set(program, { native, ranks, inputs: own, layouts, pieces })
   return program
 }
+
+type NativePiece = HeldPiece & { readonly data: Values }
 
 /** What a program needs of another whose inputs it shares. */
 const internals = new WeakMap<
   Program,
   {
     readonly native: NativeProgram
+    readonly ranks: number
     readonly inputs: readonly Slot[]
     readonly layouts: ReadonlyMap<string, Layout> | undefined
-    readonly pieces: (path: string) => Piece[]
+    readonly pieces: (path: string) => NativePiece[]
   }
 >()
 
@@ -314,10 +367,13 @@ const arrays = {
   f32: Float32Array,
   f64: Float64Array,
   bf16: Uint16Array,
+  f16: Uint16Array,
   i32: Int32Array,
   u8: Uint8Array,
   bool: Uint8Array,
 } as const satisfies Record<DType, unknown>
+
+const valuesOf = ({ dtype, shape }: ValueType): Values => new arrays[dtype](sizeOf(shape))
 
 const viewOf = (arena: ArrayBuffer, { type, offset }: Slot): Values =>
   new arrays[type.dtype](arena, offset, sizeOf(type.shape))
@@ -337,7 +393,16 @@ function onlyText(
   name: string,
 ): Pick<
   Program,
-  'cached' | 'view' | 'write' | 'run' | 'runBlocking' | 'countedFlops' | 'traffic' | 'profile' | 'close'
+  | 'cached'
+  | 'view'
+  | 'write'
+  | 'run'
+  | 'runBlocking'
+  | 'countedFlops'
+  | 'traffic'
+  | 'checkReplicas'
+  | 'profile'
+  | 'close'
 > {
   const refuse = (): never => {
     throw failure({
@@ -355,10 +420,22 @@ function onlyText(
     runBlocking: refuse,
     countedFlops: refuse,
     traffic: refuse,
+    checkReplicas: refuse,
     profile: refuse,
     close() {},
   }
 }
+
+const firstWord = ({ buffer, byteOffset }: Uint8Array): bigint =>
+  new BigUint64Array(buffer, byteOffset, 1)[0]!
+
+const differs = (path: string, ranks: readonly number[]): UserError =>
+  failure({
+    where: `'${path}' on rank ${ranks.join(' and ')}`,
+    got: 'other bits than on the ranks that hold the same part',
+    expected: 'the same bits',
+    fix: 'go back to the last checkpoint; if it happens again on that rank, its hardware is at fault',
+  })
 
 const notProfiled = (program: string): UserError =>
   failure({
@@ -377,8 +454,12 @@ function referenceProgram(
 ): Program {
   const { cut } = shared
   if (cut) {
-    const ranks = referenceRanks(cut, inputPaths, outputPaths, new Map([...shared.outputs, ...shared.inputs]))
-    return interpreted(shared, compileSeconds, ranks)
+    const ranks = referenceRanks(cut, new Map([...shared.outputs, ...shared.inputs]))
+    return interpreted(shared, compileSeconds, {
+      view: (path) => ranks.view(path),
+      write: (path, values) => ranks.write(path, values),
+      run: () => ranks.run(),
+    })
   }
   const values = new Map<string, Float64Array>(
     inputPaths.map((path, i) => {
@@ -428,6 +509,7 @@ function interpreted(
     runBlocking: run,
     countedFlops: () => 0,
     traffic: () => [],
+    checkReplicas() {},
     profile() {
       throw notProfiled('reference')
     },

@@ -204,8 +204,8 @@ const mistakes: readonly (readonly [what: string, build: (given: Given) => Tenso
   ],
   [
     'an unknown element type',
-    ({ x }) => x.cast('f16' as DType),
-    'cast: got f16; expected f32, f64, bf16, i32, u8, bool; name one of these',
+    ({ x }) => x.cast('f8' as DType),
+    'cast: got f8; expected f32, f64, bf16, f16, i32, u8, bool; name one of these',
   ],
   [
     'the gradient of a vector',
@@ -401,7 +401,7 @@ const badTypes: readonly (readonly [type: ValueType, message: RegExp])[] = [
     /^input 'x': got f32\[1\.5\] with axes \[null\]; expected an element type, whole extents/,
   ],
   [valueType('f32', [-1]), /^input 'x': got f32\[-1\]/],
-  [valueType('f16' as DType, [2]), /^input 'x': got f16\[2\]/],
+  [valueType('f8' as DType, [2]), /^input 'x': got f8\[2\]/],
   [valueType('f32', [2, 3], ['rows']), /^input 'x': got f32\[2, 3\] with axes \[rows\]/],
 ]
 

@@ -1,37 +1,29 @@
 /** Whole arrays and the pieces of them that ranks hold: cutting out, putting together. */
-import { boxOf, type Layout, type Mesh } from './graph/mesh.ts'
+import { boxesOf, localShape, type Layout, type Mesh } from './graph/mesh.ts'
 import { stridesOf } from './graph/types.ts'
 
-/** The part of a tensor that a rank holds: where it starts and how far it reaches, in each dimension. */
-export interface Box {
-  readonly start: readonly number[]
-  readonly size: readonly number[]
-}
+/** One contiguous run of elements: where it lies in the whole and in the piece. */
+type Run = (whole: number, piece: number, length: number) => void
 
-/** Calls `run` for each contiguous run of a box: its offset in the whole tensor, its offset in the piece, its length. */
-export function forRuns(
-  shape: readonly number[],
-  { start, size }: Box,
-  run: (whole: number, piece: number, length: number) => void,
-): void {
-  // Trailing dimensions that are whole, and the one before them, make one run.
-  let from = size.length
-  while (from > 0 && size[from - 1] === shape[from - 1]) from--
-  from = Math.max(0, from - 1)
-  const length = size.slice(from).reduce((a, b) => a * b, 1)
-  const strides = stridesOf(shape)
-  const outer = size.slice(0, from)
-  const index = outer.map(() => 0)
-  const runs = outer.reduce((a, b) => a * b, 1)
-  const inner = (start[from] ?? 0) * (strides[from] ?? 0)
-  for (let i = 0; i < runs; i++) {
-    const at = index.reduce((sum, n, dim) => sum + (n + start[dim]!) * strides[dim]!, inner)
-    run(at, i * length, length)
-    for (let dim = from - 1; dim >= 0; dim--) {
-      index[dim]!++
-      if (index[dim]! < outer[dim]!) break
-      index[dim] = 0
+/** Calls `run` for every contiguous part of what a rank holds of a value. */
+export function forRuns(mesh: Mesh, layout: Layout, shape: readonly number[], rank: number, run: Run): void {
+  const [strides, own] = [stridesOf(shape), stridesOf(localShape(mesh, layout, shape))]
+  for (const { start, size, at } of boxesOf(mesh, layout, shape, rank)) {
+    // Trailing dimensions that are whole, and the one before them, make one run.
+    let inner = shape.length
+    while (inner > 0 && size[inner - 1] === shape[inner - 1]) inner--
+    inner = Math.max(0, inner - 1)
+    const length = size.slice(inner).reduce((a, b) => a * b, 1)
+    const visit = (dim: number, whole: number, piece: number): void => {
+      if (dim === inner) {
+        run(whole + (start[dim] ?? 0) * (strides[dim] ?? 0), piece + (at[dim] ?? 0) * (own[dim] ?? 0), length)
+        return
+      }
+      for (let i = 0; i < size[dim]!; i++) {
+        visit(dim + 1, whole + (start[dim]! + i) * strides[dim]!, piece + (at[dim]! + i) * own[dim]!)
+      }
     }
+    visit(0, 0, 0)
   }
 }
 
@@ -40,17 +32,23 @@ interface Elements extends ArrayLike<number> {
   set(values: ArrayLike<number>, at: number): void
 }
 
-/** Writes to each held piece what the whole array has for it. */
+/** What one rank holds of a value. */
+export interface Piece {
+  readonly rank: number
+  readonly data: Elements
+}
+
+/** Writes to each piece what the whole array has for it. */
 export function scatter(
   mesh: Mesh,
   layout: Layout,
   shape: readonly number[],
   values: ArrayLike<number>,
-  pieces: readonly { readonly rank: number; readonly data: Elements }[],
+  pieces: readonly Piece[],
 ): void {
-  const whole = 'subarray' in values ? (values as Elements) : (Float64Array.from(values) as Elements)
+  const whole = 'subarray' in values ? (values as Elements) : Float64Array.from(values)
   for (const { rank, data } of pieces) {
-    forRuns(shape, boxOf(mesh, layout, shape, rank), (from, to, length) =>
+    forRuns(mesh, layout, shape, rank, (from, to, length) =>
       data.set(whole.subarray(from, from + length), to),
     )
   }
@@ -61,11 +59,11 @@ export function assemble(
   mesh: Mesh,
   layout: Layout,
   shape: readonly number[],
-  pieces: readonly { readonly rank: number; readonly data: Elements }[],
+  pieces: readonly Piece[],
   whole: Elements,
 ): void {
   for (const { rank, data } of pieces) {
-    forRuns(shape, boxOf(mesh, layout, shape, rank), (to, from, length) =>
+    forRuns(mesh, layout, shape, rank, (to, from, length) =>
       whole.set(data.subarray(from, from + length), to),
     )
   }

@@ -8,7 +8,7 @@ import { Func, Graph, inGraph, type Attrs } from './graph/node.ts'
 import type { Op, Sample, Values } from './graph/op.ts'
 import { philoxUniform } from './graph/philox.ts'
 import { roundTo } from './graph/round.ts'
-import { isFloat, sizeOf, type DType, type ValueType } from './graph/types.ts'
+import { isFloat, isHalf, sizeOf, type DType, type ValueType } from './graph/types.ts'
 import { apply } from './ops/elementwise.ts'
 import { get } from './ops/get.ts'
 import { runPipeline, type Policies } from './passes/pipeline.ts'
@@ -25,7 +25,7 @@ export function draw(type: ValueType, seed: number, [low, high]: Range = [-2, 2]
     const u = philoxUniform({ seed, step: 0, stream: 1, salt: 0 }, i) + 2 ** -25
     if (type.dtype === 'bool') out[i] = u < 0.5 ? 0 : 1
     else if (isFloat(type.dtype))
-      out[i] = roundTo(type.dtype === 'bf16' ? 'bf16' : 'f32', low + (high - low) * u)
+      out[i] = roundTo(isHalf(type.dtype) ? type.dtype : 'f32', low + (high - low) * u)
     else out[i] = Math.floor(low + (high - low) * u)
   }
   return out
@@ -82,7 +82,7 @@ export function applied(op: Op, inputs: readonly Tensor[], attrs: Attrs = {}): T
 
 export interface Outcome {
   readonly program: Program
-  /** Results of each case, bf16 decoded. */
+  /** Results of each case, 16-bit floats decoded. */
   readonly results: ReadonlyMap<string, readonly ArrayLike<number>[]>
 }
 
@@ -122,9 +122,15 @@ export async function runCases(cases: readonly Case[], options: CompileOptions =
 
 const word = new DataView(new ArrayBuffer(4))
 
+const dtypeOf = (program: Program, path: string): DType =>
+  (program.inputs.get(path) ?? program.outputs.get(path)!).dtype
+
 /** Writes numbers to an input of any element type: bf16 memory holds the upper half of an f32. */
 export function writeValues(program: Program, path: string, values: ArrayLike<number>): void {
-  if (!(program.view(path) instanceof Uint16Array)) return program.write(path, values)
+  const view = program.view(path)
+  if (!(view instanceof Uint16Array)) return program.write(path, values)
+  if (dtypeOf(program, path) === 'f16')
+    return program.write(path, new Uint16Array(Float16Array.from(values).buffer))
   const bits = Array.from(values, (value) => {
     word.setFloat32(0, roundTo('bf16', value))
     return word.getUint16(0)
@@ -136,6 +142,7 @@ export function writeValues(program: Program, path: string, values: ArrayLike<nu
 export function readValues(program: Program, path: string): ArrayLike<number> {
   const view = program.view(path)
   if (!(view instanceof Uint16Array)) return view.slice()
+  if (dtypeOf(program, path) === 'f16') return Float64Array.from(new Float16Array(view.slice().buffer))
   return Float64Array.from(view, (bits) => {
     word.setUint32(0, bits * 65536)
     return word.getFloat32(0)
@@ -143,7 +150,12 @@ export function readValues(program: Program, path: string): ArrayLike<number> {
 }
 
 /** Policies under which every target computes what was written: nothing claimed, nothing recomputed, full precision. */
-export const plainPolicies: Policies = { precision: 'f32', recompute: 'none', claimed: () => false }
+export const plainPolicies: Policies = {
+  precision: 'f32',
+  recompute: 'none',
+  leaves: 0,
+  claimed: () => false,
+}
 
 export interface GradientCheck {
   /** Inputs to differentiate by; default: all floats. */

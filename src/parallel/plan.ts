@@ -10,7 +10,7 @@
  * - `context`: time is cut everywhere; attention sees the keys of other ranks in the way `attention` names.
  * - `expert`: experts are cut, and the batch once more.
  */
-import { groupOf, groupSize, whole, type Layout, type Mesh } from '../compiler/graph/mesh.ts'
+import { alsoCut, groupOf, groupSize, whole, type Layout, type Mesh } from '../compiler/graph/mesh.ts'
 import type { ValueType } from '../compiler/graph/types.ts'
 import { namedCuts, type InputPlace } from '../compiler/passes/partition.ts'
 import type { Placement } from '../compiler/passes/layouts.ts'
@@ -36,11 +36,16 @@ export function placementOf(plan: Plan): Placement {
   const { mesh, zero, sequence, attention } = plan
   const named: Record<string, string[]> = {}
   for (const { name } of mesh) for (const dim of cutBy[name] ?? []) named[dim] = [...(named[dim] ?? []), name]
-  return {
+  const placement: Placement = {
     mesh,
     weightAxes: ['tensor', 'expert'],
     named,
     context: attention,
+    boundary(type) {
+      const layout = namedCuts(placement, type, whole(type.shape.length))
+      const dim = mesh.some(({ name }) => name === 'tensor') ? placement.settle(type, layout, 'tensor') : null
+      return dim === null ? layout : alsoCut(layout, dim, 'tensor')
+    },
     settle(type, layout, axis) {
       if (axis === 'data' && zero > 0) return storageDim(plan, type, layout)
       // The residual stream, and nothing else that happens to have a time.
@@ -50,6 +55,7 @@ export function placementOf(plan: Plan): Placement {
     },
     inLoop: (axis) => axis === 'data' && zero >= 2,
   }
+  return placement
 }
 
 /** Where an input of a training program lies; results under the same path lie there, too. */
@@ -62,8 +68,7 @@ export function placeOf(plan: Plan, path: string, type: ValueType): InputPlace {
   const stage = path.startsWith('state.optim.') ? 1 : path.startsWith('state.params.') ? 3 : Infinity
   if (plan.zero < stage || !plan.mesh.some(({ name }) => name === 'data')) return { layout, weight }
   const dim = storageDim(plan, type, layout)
-  const dims = layout.dims.map((axes, i) => (i === dim ? [...axes, 'data'] : axes))
-  return { layout: { ...layout, dims }, weight }
+  return { layout: dim === null ? layout : alsoCut(layout, dim, 'data'), weight }
 }
 
 /**

@@ -13,7 +13,7 @@ export interface StepBench {
 
 export async function languageStepBench(config: LanguageConfig, vocab = 65): Promise<StepBench> {
   const program = await compileStep(config, vocab)
-  initialise(program, { ...config.model, vocab }, config.seed)
+  initialise(program, config, vocab)
   const count = config.batch * (config.model.context + 1)
   const tokens = Int32Array.from({ length: count }, (_, i) =>
     Math.floor(philoxUniform({ seed: 1, step: 0, stream: 0, salt: 0 }, i) * vocab),

@@ -39,7 +39,10 @@ export interface PlanData {
   readonly skipped: readonly { readonly name: string; readonly reason: string }[]
 }
 
-/** One measured step. `metrics` holds `loss`, `gradNorm`, `lr`; an evaluation holds `validationLoss`. */
+/**
+ * One measured step. `metrics` holds `loss`, `gradNorm`, `lr`, with fp16 `lossScale` as well (a step that was skipped
+ * because gradients overflowed has no `gradNorm`); an evaluation holds `validationLoss`.
+ */
 export interface TrainPoint {
   readonly step: number
   readonly tokens: number

@@ -132,19 +132,19 @@ async function timeStep(
   model: ModelConfig,
   data: PreparedTokens,
 ): Promise<number> {
-  reset(program, model, config.seed)
+  reset(program, config, model.vocab)
   const tokens = readBatch(config, data, 0)
   await program.run({ tokens, seed: [config.seed] })
   const started = performance.now()
   await program.run({ tokens, seed: [config.seed] })
   const seconds = (performance.now() - started) / 1000
-  reset(program, model, config.seed)
+  reset(program, config, model.vocab)
   return seconds
 }
 
-function reset(program: Program, model: ModelConfig, seed: number): void {
+function reset(program: Program, config: LanguageConfig, vocab: number): void {
   for (const path of program.inputs.keys()) if (path.startsWith('state.')) program.view(path).fill(0)
-  initialise(program, model, seed)
+  initialise(program, config, vocab)
 }
 
 /** Tokens of the windows of one step: [batch, context + 1], row-major. */
@@ -197,7 +197,7 @@ export async function resumeLanguage(
   )
   const checkpoint = newest?.checkpoint
   const step = checkpoint?.step ?? 0
-  if (step === 0) reset(program, prepared.model, config.seed)
+  if (step === 0) reset(program, config, prepared.model.vocab)
   const changed = isDeepStrictEqual(config, stored) ? {} : { config }
   const writer = reopenRun(options.runsDir, runId, { fromStep: step, ...changed })
   if (checkpoint && !run.checkpoints.some((known) => known.file === checkpoint.file))
@@ -331,11 +331,7 @@ async function loop(
       await program.run({ tokens: readBatch(config, data, step), seed: [config.seed] })
       step++
       profiler?.stepped()
-      const point = pointAt({
-        loss: scalarOf(program, 'loss'),
-        gradNorm: scalarOf(program, 'gradNorm'),
-        lr: scalarOf(program, 'lr'),
-      })
+      const point = pointAt(measured(program))
       requireFinite(point, writer)
       writer.point(point)
       observer.point?.(point)
@@ -383,6 +379,24 @@ function closeFailed(writer: RunWriter, step: number, error: unknown): void {
 }
 
 const scalarOf = (program: Program, path: string): number => program.view(path)[0]!
+
+/** What a step says of itself. One that was skipped because gradients overflowed has no gradient norm. */
+function measured(program: Program): Record<string, number> {
+  const metrics = (...names: string[]): Record<string, number> =>
+    Object.fromEntries(names.map((name) => [name, scalarOf(program, name)]))
+  if (!program.outputs.has('lossScale')) return metrics('loss', 'gradNorm', 'lr')
+  const skipped = scalarOf(program, 'skipped') === 1
+  if (skipped && scalarOf(program, 'lossScale') === 1) throw overflowing()
+  return metrics('loss', ...(skipped ? [] : ['gradNorm']), 'lr', 'lossScale')
+}
+
+const overflowing = (): UserError =>
+  failure({
+    where: 'precision=fp16',
+    got: 'gradients that overflow with a loss scale of 1',
+    expected: 'gradients below 65,504',
+    fix: 'lower optim.lr, or use precision=bf16',
+  })
 
 function requireFinite(point: TrainPoint, writer: RunWriter): void {
   const bad = Object.entries(point.metrics).find(([, value]) => !Number.isFinite(value))

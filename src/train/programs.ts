@@ -33,6 +33,14 @@ import {
   type ModelWeights,
   type ParameterSpec,
 } from '../models/language/model.ts'
+import {
+  allFinite,
+  keepIf,
+  lossScaleTypes,
+  nextLossScale,
+  unscaled,
+  type LossScale,
+} from '../optim/loss-scale.ts'
 import { groupedUpdate, optimizerState, optimizers, type Optimizer } from '../optim/optimizers.ts'
 import { scheduleTensor } from '../optim/schedule.ts'
 
@@ -80,17 +88,39 @@ export function compileStep(
   return compile(body, inputs, compileOptions(config, { name, ...options }))
 }
 
-/** One training step. Inputs: `tokens` [accumulate, batch, context + 1] i32 and `seed`; outputs: loss, gradNorm, lr. */
+/**
+ * One training step. Inputs: `tokens` [accumulate, batch, context + 1] i32 and `seed`; outputs: loss, gradNorm, lr; with
+ * fp16 the loss scale and whether the step was skipped.
+ */
 export function stepSource(config: LanguageConfig, vocab: number): Source {
+  const { accumulate } = config
   const model: ModelConfig = { ...config.model, vocab }
-  const specs = specsOf(model)
-  const choose = chooser(config, model)
+  const inputs = stepInputs(config, vocab)
+  const body = ({ state, tokens, seed }: Tensorised<typeof inputs>): Tensors => {
+    const { step, params, lossScale } = state
+    const micro = (tokens: Tensor, index: Tensor): { loss: Tensor; grads: ModelWeights } => {
+      const value = loss(params, tokens, model, dropoutKey(seed, step, index))
+      return { loss: value, grads: grad(lossScale ? value.mul(lossScale.scale) : value, params) }
+    }
+    const { loss: value, grads: raw } =
+      accumulate === 1 ? micro(firstOf(tokens), step.mul(0)) : accumulated(tokens, params, micro)
+    const grads = lossScale ? unscaled(raw, lossScale) : raw
+    return nextState(config, vocab, state, { loss: value, grads, norm: squares(grads).sqrt() })
+  }
+  return { name: 'train-step', inputs, body: body as unknown as Source['body'] }
+}
+
+/** Types of the inputs of a training step on one device. */
+export function stepInputs(config: LanguageConfig, vocab: number) {
+  const model: ModelConfig = { ...config.model, vocab }
   const { accumulate, batch } = config
-  const inputs = {
+  const choose = chooser(config, model)
+  return {
     state: {
       step: scalar('i32'),
       params: parameterTypes(model),
-      optim: optimizerState(specs, (path) => choose(path).optimizer),
+      optim: optimizerState(specsOf(model), (path) => choose(path).optimizer),
+      ...(config.precision === 'fp16' ? { lossScale: lossScaleTypes } : {}),
     },
     tokens: valueType(
       'i32',
@@ -99,47 +129,73 @@ export function stepSource(config: LanguageConfig, vocab: number): Source {
     ),
     seed: scalar('i32'),
   }
-  const { beta1, beta2, momentum, weightDecay, clip } = config.optim
-  const schedule = { steps: config.steps, warmup: config.optim.warmup, cooldown: config.optim.cooldown }
+}
 
-  const body = ({ state, tokens, seed }: Tensorised<typeof inputs>): Tensors => {
-    const { step, params, optim } = state
-    const micro = (tokens: Tensor, index: Tensor): { loss: Tensor; grads: ModelWeights } => {
-      // Each microbatch draws its own dropout masks: the salt of a draw is the layer, so the number goes into the seed.
-      const key = { seed: seed.add(index.mul(0x3504f3)), step }
-      const value = loss(params, tokens, model, key)
-      return { loss: value, grads: grad(value, params) }
-    }
-    const { loss: value, grads } =
-      accumulate === 1 ? micro(firstOf(tokens), step.mul(0)) : accumulated(tokens, params, micro)
-    const flat = leaves<Tensor>(grads)
-    const norm = flat
-      .map(([, g]) => g.square().sum())
-      .reduce((a, b) => a.add(b))
-      .sqrt()
-    const scaled = clip > 0 ? flat.map(([path, g]) => [path, g.mul(clipFactor(norm, clip))] as const) : flat
-    const now = step.cast('f32')
-    const factor = scheduleTensor(schedule, now)
-    const updated = groupedUpdate(
-      leaves<Tensor>(params),
-      new Map(scaled),
-      optim,
-      now.add(1),
-      (path) => ({ optimizer: choose(path).optimizer, lr: factor.mul(choose(path).rate) }),
-      { beta1, beta2, eps: 1e-10, momentum, weightDecay },
-    )
-    return {
-      state: {
-        step: step.add(1),
-        params: mapTree<Tensor, Tensor>(params, (_, path) => updated.parameters.get(path)!),
-        optim: updated.state,
-      },
-      loss: value,
-      gradNorm: norm,
-      lr: factor.mul(config.optim.lr),
-    }
+/** Each microbatch draws its own dropout masks: the salt of a draw is the layer, so the number goes into the seed. */
+export const dropoutKey = (
+  seed: Tensor,
+  step: Tensor,
+  microbatch: Tensor,
+): { seed: Tensor; step: Tensor } => ({
+  seed: seed.add(microbatch.mul(0x3504f3)),
+  step,
+})
+
+/** Sum of squares of all elements of a tree. */
+export const squares = (grads: Tensors): Tensor =>
+  leaves<Tensor>(grads)
+    .map(([, g]) => g.square().sum())
+    .reduce((a, b) => a.add(b))
+
+/** State, or the part of it that a pipeline stage holds, as tensors. */
+export interface StepState {
+  readonly step: Tensor
+  readonly params: Tensors
+  readonly optim: Readonly<Record<string, Readonly<Record<string, Tensor>>>>
+  readonly lossScale?: LossScale
+}
+
+/** From gradients to what a step returns: clipped, updated, or skipped where a half-precision gradient overflowed. */
+export function nextState(
+  config: LanguageConfig,
+  vocab: number,
+  state: StepState,
+  { loss: value, grads, norm }: { readonly loss: Tensor; readonly grads: Tensors; readonly norm: Tensor },
+): Tensors {
+  const { step, params, optim, lossScale } = state
+  const { beta1, beta2, momentum, weightDecay, clip } = config.optim
+  const choose = chooser(config, { ...config.model, vocab })
+  const schedule = { steps: config.steps, warmup: config.optim.warmup, cooldown: config.optim.cooldown }
+  const flat = leaves<Tensor>(grads)
+  const scaled = clip > 0 ? flat.map(([path, g]) => [path, g.mul(clipFactor(norm, clip))] as const) : flat
+  const now = step.cast('f32')
+  const factor = scheduleTensor(schedule, now)
+  const updated = groupedUpdate(
+    leaves<Tensor>(params),
+    new Map(scaled),
+    optim,
+    now.add(1),
+    (path) => ({ optimizer: choose(path).optimizer, lr: factor.mul(choose(path).rate) }),
+    { beta1, beta2, eps: 1e-10, momentum, weightDecay },
+  )
+  const next = {
+    step: step.add(1),
+    params: mapTree<Tensor, Tensor>(params, (_, path) => updated.parameters.get(path)!),
+    optim: updated.state,
   }
-  return { name: 'train-step', inputs, body: body as unknown as Source['body'] }
+  const measured = { loss: value, gradNorm: norm, lr: factor.mul(config.optim.lr) }
+  if (!lossScale) return { state: next, ...measured }
+  const finite = allFinite(grads)
+  const scaling = { goodSteps: config.optim.lossScaleSteps }
+  return {
+    state: {
+      ...keepIf(finite, next, { step, params, optim }),
+      lossScale: nextLossScale(lossScale, finite, scaling),
+    },
+    ...measured,
+    lossScale: lossScale.scale,
+    skipped: finite.cast('i32').neg().add(1),
+  }
 }
 
 /** Mean loss and gradients over microbatches, one at a time: memory of one, result of all. */
@@ -194,9 +250,11 @@ export function compileEvaluation(
 
 export const evaluationBatch = (config: LanguageConfig): number => config.batch / config.accumulate
 
-/** Fills the step program's parameters with their initial values: a pure function of the seed. */
-export function initialise(program: Program, model: ModelConfig, seed: number): void {
-  specsOf(model).forEach(([path, spec], stream) => {
+/** Fills the step program's state with its initial values, where those are not zero: a pure function of the settings. */
+export function initialise(program: Program, config: LanguageConfig, vocab: number): void {
+  const { seed } = config
+  if (config.precision === 'fp16') program.write('state.lossScale.scale', [config.optim.lossScale])
+  specsOf({ ...config.model, vocab }).forEach(([path, spec], stream) => {
     const values = new Float32Array(sizeOf(spec.shape))
     if (spec.std === 'ones') values.fill(1)
     else if (spec.std > 0) fillNormal(values, spec.std, seed, stream)

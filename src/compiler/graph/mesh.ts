@@ -11,10 +11,13 @@ export interface MeshAxis {
   readonly size: number
   /**
    * How a dimension cut over this axis is shared out. `plain`: rank i of n has the i-th of n pieces. `zigzag`: it has
-   * pieces i and 2n-1-i of 2n, which gives every rank the same share of a causal mask.
+   * pieces i and 2n-1-i of 2n, which gives every rank the same share of a causal mask. A number v: it has pieces i,
+   * i + n, i + 2n, … of v n, as the stages of an interleaved pipeline lie.
    */
-  readonly order?: 'plain' | 'zigzag'
+  readonly order?: Order
 }
+
+export type Order = 'plain' | 'zigzag' | number
 
 export type Mesh = readonly MeshAxis[]
 
@@ -31,6 +34,12 @@ export const whole = (rank: number): Layout => ({ dims: Array.from({ length: ran
 
 /** The same layout with nothing left to combine. */
 export const resolved = ({ dims }: Layout): Layout => ({ dims, partial: {} })
+
+/** The layout with one dimension cut once more, within the cuts it has. */
+export const alsoCut = ({ dims, partial }: Layout, dim: number, axis: string): Layout => ({
+  dims: [...dims.slice(0, dim), [...dims[dim]!, axis], ...dims.slice(dim + 1)],
+  partial,
+})
 
 export const sameLayout = (a: Layout, b: Layout): boolean => layoutKey(a) === layoutKey(b)
 
@@ -82,7 +91,7 @@ export function coordinate(mesh: Mesh, axis: string, rank: number): number {
 export interface Group {
   readonly axes: readonly string[]
   readonly steps: readonly (readonly [size: number, distance: number])[]
-  readonly order: 'plain' | 'zigzag'
+  readonly order: Order
 }
 
 export function groupOf(mesh: Mesh, axes: readonly string[]): Group {
@@ -90,16 +99,17 @@ export function groupOf(mesh: Mesh, axes: readonly string[]): Group {
     const at = mesh.indexOf(meshAxis(mesh, name))
     return [mesh[at]!.size, sizeOf(mesh.slice(at + 1).map(({ size }) => size))] as const
   })
-  const zigzag = axes.some((name) => meshAxis(mesh, name).order === 'zigzag')
-  if (zigzag && axes.length > 1) {
+  const orders = axes.map((name) => meshAxis(mesh, name).order ?? 'plain')
+  const special = orders.find((order) => order !== 'plain')
+  if (special !== undefined && axes.length > 1) {
     throw failure({
       where: 'mesh',
       got: `a dimension cut over ${axes.join(' and ')}`,
-      expected: 'an axis with zigzag order to cut a dimension alone',
+      expected: 'an axis with an order of its own to cut a dimension alone',
       fix: 'use plain order',
     })
   }
-  return { axes: [...axes], steps, order: zigzag ? 'zigzag' : 'plain' }
+  return { axes: [...axes], steps, order: special ?? 'plain' }
 }
 
 export const groupSize = ({ steps }: Group): number => sizeOf(steps.map(([size]) => size))
@@ -131,33 +141,33 @@ export function piecesOfMember(
   size: number,
   member: number,
 ): { readonly parts: number; readonly own: readonly number[] } {
-  return order === 'zigzag'
-    ? { parts: 2 * size, own: [member, 2 * size - 1 - member] }
-    : { parts: size, own: [member] }
+  if (order === 'zigzag') return { parts: 2 * size, own: [member, 2 * size - 1 - member] }
+  const rounds = order === 'plain' ? 1 : order
+  return { parts: rounds * size, own: Array.from({ length: rounds }, (_, i) => member + i * size) }
 }
 
-/** The box of a value that a rank holds. */
-export function boxOf(
-  mesh: Mesh,
-  { dims }: Layout,
-  shape: readonly number[],
-  rank: number,
-): { readonly start: readonly number[]; readonly size: readonly number[] } {
-  const start: number[] = []
-  const size: number[] = []
-  dims.forEach((axes, i) => {
+/** A box of a value, and where it lies in the piece that a rank holds. */
+export interface Box {
+  readonly start: readonly number[]
+  readonly size: readonly number[]
+  /** Its first element, within the rank's piece. */
+  readonly at: readonly number[]
+}
+
+/** What a rank holds of a value: one box, more where a dimension is not shared out plainly. */
+export function boxesOf(mesh: Mesh, { dims }: Layout, shape: readonly number[], rank: number): Box[] {
+  let boxes: Box[] = [{ start: [], size: [], at: [] }]
+  dims.forEach((axes, dim) => {
     const group = groupOf(mesh, axes)
-    if (group.order === 'zigzag') {
-      throw failure({
-        where: 'layout',
-        got: `dimension ${i} in zigzag order`,
-        expected: 'one box for each rank',
-        fix: 'only activations may lie in zigzag order',
-      })
-    }
-    const extent = shape[i]! / groupSize(group)
-    start.push(memberOf(group, rank) * extent)
-    size.push(extent)
+    const { parts, own } = piecesOfMember(group.order, groupSize(group), memberOf(group, rank))
+    const length = shape[dim]! / parts
+    boxes = boxes.flatMap(({ start, size, at }) =>
+      own.map((part, i) => ({
+        start: [...start, part * length],
+        size: [...size, length],
+        at: [...at, i * length],
+      })),
+    )
   })
-  return { start, size }
+  return boxes
 }

@@ -51,7 +51,7 @@ export interface Op {
   /** Plain float64 meaning. Structure ops are interpreted by the target itself and have none. */
   reference?(node: Node, inputs: readonly Values[]): Values
   /** Collectives: the results of all ranks from the inputs of all ranks, [input][rank]. */
-  across?(node: Node, inputs: readonly (readonly Values[])[], ranks: number): Values[]
+  across?(node: Node, inputs: readonly (readonly Values[])[], ranks: readonly number[]): Values[]
   /** Elementwise ops: the C expression of one element from those of the inputs. */
   readonly c?: (args: readonly string[], dtype: DType, node: Node) => string
   /** Built per call so that op files may import one another freely. */

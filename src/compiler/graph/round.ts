@@ -12,6 +12,14 @@ export function roundBf16(x: number): number {
   return bits.getFloat32(0)
 }
 
+const half = new Float16Array(1)
+
+/** Nearest IEEE half-precision number of what f32 makes of x, ties to even; from 65,520 on infinity. */
+export function roundF16(x: number): number {
+  half[0] = Math.fround(x)
+  return half[0]
+}
+
 export function roundTo(dtype: DType, x: number): number {
   switch (dtype) {
     case 'f64':
@@ -20,6 +28,8 @@ export function roundTo(dtype: DType, x: number): number {
       return Math.fround(x)
     case 'bf16':
       return roundBf16(x)
+    case 'f16':
+      return roundF16(x)
     case 'i32':
       return Math.trunc(x) | 0
     case 'u8':

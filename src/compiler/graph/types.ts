@@ -5,12 +5,24 @@
  */
 import { failure, type UserError } from '../../errors.ts'
 
-export const dtypes = ['f32', 'f64', 'bf16', 'i32', 'u8', 'bool'] as const
+export const dtypes = ['f32', 'f64', 'bf16', 'f16', 'i32', 'u8', 'bool'] as const
 export type DType = (typeof dtypes)[number]
 
-export const dtypeBytes: Readonly<Record<DType, number>> = { f32: 4, f64: 8, bf16: 2, i32: 4, u8: 1, bool: 1 }
+export const dtypeBytes: Readonly<Record<DType, number>> = {
+  f32: 4,
+  f64: 8,
+  bf16: 2,
+  f16: 2,
+  i32: 4,
+  u8: 1,
+  bool: 1,
+}
 
-export const isFloat = (dtype: DType): boolean => dtype === 'f32' || dtype === 'f64' || dtype === 'bf16'
+/** Floats that are stored in 16 bits and computed in f32. */
+export type Half = 'bf16' | 'f16'
+export const isHalf = (dtype: DType): dtype is Half => dtype === 'bf16' || dtype === 'f16'
+
+export const isFloat = (dtype: DType): boolean => dtype === 'f32' || dtype === 'f64' || isHalf(dtype)
 
 export type AxisName = string | null
 

@@ -1,7 +1,7 @@
-/** Conversion between element types. To bf16 and f32 it rounds to nearest even; float to integer truncates. */
+/** Conversion between element types. To bf16, f16 and f32 it rounds to nearest even; float to integer truncates. */
 import type { Node } from '../graph/node.ts'
 import { roundTo } from '../graph/round.ts'
-import { dtypes, isFloat, sizeOf, typeError, valueType, type DType } from '../graph/types.ts'
+import { dtypes, isFloat, isHalf, sizeOf, typeError, valueType, type DType } from '../graph/types.ts'
 import type { Op } from '../graph/op.ts'
 import { apply } from './elementwise.ts'
 
@@ -36,6 +36,8 @@ export const castOp: Op = {
     { inputs: [valueType('f32', [2, 3])], attrs: { to: 'f64' } },
     { inputs: [valueType('f32', [9])], attrs: { to: 'bf16' } },
     { inputs: [valueType('bf16', [9])], attrs: { to: 'f32' } },
+    { inputs: [valueType('f32', [9])], attrs: { to: 'f16' } },
+    { inputs: [valueType('f16', [9])], attrs: { to: 'f32' } },
     { inputs: [valueType('f32', [8])], attrs: { to: 'i32' }, ranges: [[-9, 9]] },
     { inputs: [valueType('i32', [8])], attrs: { to: 'f32' }, ranges: [[-99, 99]] },
     { inputs: [valueType('bool', [7])], attrs: { to: 'f32' } },
@@ -45,7 +47,7 @@ export const castOp: Op = {
 
 function cConvert(x: string, from: DType, to: DType): string {
   if (to === 'bool') return `(${x} != 0)`
-  if (to === 'bf16') return `round_bf16((float)${x})`
+  if (isHalf(to)) return `round_${to}((float)${x})`
   const c = { f32: 'float', f64: 'double', i32: 'int32_t', u8: 'uint8_t' }[to]
   return from === to ? x : `((${c})${x})`
 }

@@ -56,8 +56,9 @@ export function byGroup(
   body: (members: readonly Values[], ranks: readonly number[]) => readonly Values[],
 ): Values[] {
   const out: Values[] = []
+  // Where stages have programs of their own, the ranks of one stage only are here.
   for (let rank = 0; rank < values.length; rank++) {
-    if (out[rank]) continue
+    if (out[rank] || !values[rank]) continue
     const ranks = groupRanks(group, rank)
     const results = body(
       ranks.map((member) => values[member]!),

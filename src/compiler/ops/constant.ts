@@ -1,7 +1,7 @@
 /** A scalar constant. Filled tensors are broadcasts of one. */
 import type { Node } from '../graph/node.ts'
 import type { Op } from '../graph/op.ts'
-import { dtypes, valueType, type DType, type ValueType } from '../graph/types.ts'
+import { dtypes, isHalf, valueType, type DType, type ValueType } from '../graph/types.ts'
 import { broadcast } from './broadcast.ts'
 import { apply } from './elementwise.ts'
 
@@ -15,7 +15,7 @@ export const constantOp: Op = {
   flops: () => 0,
   reference: (node) => Float64Array.of(constantValue(node)),
   samples: () =>
-    dtypes.filter((dtype) => dtype !== 'bf16').map((dtype) => ({ inputs: [], attrs: { dtype, value: 1 } })),
+    dtypes.filter((dtype) => !isHalf(dtype)).map((dtype) => ({ inputs: [], attrs: { dtype, value: 1 } })),
 }
 
 /** JSON has no infinities or NaN, so those values travel as text. */

@@ -52,11 +52,16 @@ export const convWeightOp: Op = {
   factors: convFactors,
   flops: convFlops,
   reference: convReference,
-  samples: () =>
-    convSamples(({ x, y }, attrs, kernel) => ({
+  samples: () => {
+    const plain = convSamples(({ x, y }, attrs, kernel) => ({
       inputs: [x, y],
       attrs: { ...withExtents(attrs, kernel) },
-    })),
+    }))
+    const leaved = plain
+      .filter(({ inputs }) => inputs[0]!.shape[0]! % 2 === 0)
+      .map(({ inputs, attrs }) => ({ inputs, attrs: { ...attrs, leaves: 2 } }))
+    return [...plain, ...leaved.slice(0, 2)]
+  },
 }
 
 export const convWeight = (x: Node, y: Node, attrs: ConvAttrs): Node =>

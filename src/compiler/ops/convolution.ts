@@ -10,6 +10,7 @@
  * not stored; it follows from the extents.
  */
 import type { Node } from '../graph/node.ts'
+import { leavesOf, sumInLeaves } from './leaves.ts'
 import type { Factors, Sample, Values } from '../graph/op.ts'
 import { formatType, sizeOf, typeError, valueType, type AxisName, type ValueType } from '../graph/types.ts'
 
@@ -124,15 +125,21 @@ export function eachTerm(geometry: ConvGeometry, visit: (x: number, w: number, y
   for (let b = 0; b < batch; b++) walk(0, b, 0, b)
 }
 
-/** The reference of the three: each term goes where the result's role says. */
+/** The reference of the three: each term goes where the result's role says. Only a sum over the batch has leaves. */
 export function convReference(node: Node, [a, b]: readonly Values[]): Values {
-  const out = new Float64Array(sizeOf(node.shape))
   const [left, right, result] = rolesOf(node)
-  eachTerm(convGeometry(node), (x, w, y) => {
-    const at = { x, w, y }
-    out[at[result]]! += a![at[left]]! * b![at[right]]!
+  const geometry = convGeometry(node)
+  return sumInLeaves(node, geometry.batch, (from, to) => {
+    const part = (values: Values): Values =>
+      values.subarray((values.length / geometry.batch) * from, (values.length / geometry.batch) * to)
+    const [x0, x1] = leavesOf(node) === undefined ? [a!, b!] : [part(a!), part(b!)]
+    const out = new Float64Array(sizeOf(node.shape))
+    eachTerm({ ...geometry, batch: to - from }, (x, w, y) => {
+      const at = { x, w, y }
+      out[at[result]]! += x0[at[left]]! * x1[at[right]]!
+    })
+    return out
   })
-  return out
 }
 
 /** Checks what the three have in common; `fits` are further conditions, each with what was expected. */

@@ -1,14 +1,15 @@
 /**
  * Product with contraction: matrix product, batched or not, over any axes (an einsum of two operands). Result axes are
  * the batch axes, then what is left of a, then what is left of b. Costs one multiplication and one addition for every
- * (result, contracted) pair. bf16 operands are accumulated in f32.
+ * (result, contracted) pair. bf16 and f16 operands are accumulated in f32.
  */
 import type { Node } from '../graph/node.ts'
 import type { Op } from '../graph/op.ts'
-import { formatType, isFloat, sizeOf, stridesOf, typeError, valueType } from '../graph/types.ts'
+import { formatType, isFloat, isHalf, sizeOf, stridesOf, typeError, valueType } from '../graph/types.ts'
 import type { DType, ValueType } from '../graph/types.ts'
 import { cast as castTo } from './cast.ts'
 import { apply } from './elementwise.ts'
+import { sumInLeaves } from './leaves.ts'
 import { transpose } from './transpose.ts'
 
 export interface DotAxes {
@@ -134,19 +135,21 @@ export const dotOp: Op = {
     const freeA = offsets(x.shape, freeAxes(x.shape, aBatch, aContract))
     const freeB = offsets(y.shape, freeAxes(y.shape, bBatch, bContract))
     const [inA, inB] = [offsets(x.shape, aContract), offsets(y.shape, bContract)]
-    const out = new Float64Array(sizeOf(node.shape))
-    let at = 0
-    for (let batch = 0; batch < batchA.length; batch++) {
-      for (const i of freeA) {
-        for (const j of freeB) {
-          let total = 0
-          const [baseA, baseB] = [batchA[batch]! + i, batchB[batch]! + j]
-          for (let p = 0; p < inA.length; p++) total += a![baseA + inA[p]!]! * b![baseB + inB[p]!]!
-          out[at++] = total
+    return sumInLeaves(node, inA.length, (from, to) => {
+      const out = new Float64Array(sizeOf(node.shape))
+      let at = 0
+      for (let batch = 0; batch < batchA.length; batch++) {
+        for (const i of freeA) {
+          for (const j of freeB) {
+            let total = 0
+            const [baseA, baseB] = [batchA[batch]! + i, batchB[batch]! + j]
+            for (let p = from; p < to; p++) total += a![baseA + inA[p]!]! * b![baseB + inB[p]!]!
+            out[at++] = total
+          }
         }
       }
-    }
-    return out
+      return out
+    })
   },
   samples: () => {
     const axes = (aBatch: number[], bBatch: number[], aContract: number[], bContract: number[]) => ({
@@ -166,11 +169,13 @@ export const dotOp: Op = {
       { inputs: [f64(3), f64(2)], attrs: axes([], [], [], []) },
       { inputs: [f64(2, 3, 2, 4), f64(2, 5, 2, 4)], attrs: axes([0, 2], [0, 2], [3], [3]) },
       { inputs: [f64(17, 33), f64(33, 50)], attrs: axes([], [], [1], [0]) },
+      { inputs: [f64(8, 3, 2), f64(8, 3, 5)], attrs: { ...axes([], [], [0, 1], [0, 1]), leaves: 4 } },
+      { inputs: [f64(2, 3, 4), f64(2, 4, 5)], attrs: { ...axes([0], [0], [2], [1]), leaves: 2 } },
     ]
   },
 }
 
-const accumulated = (dtype: DType): DType => (dtype === 'bf16' ? 'f32' : dtype)
+const accumulated = (dtype: DType): DType => (isHalf(dtype) ? 'f32' : dtype)
 
 function inverse(permutation: readonly number[]): number[] {
   const out: number[] = []

@@ -94,7 +94,7 @@ function defaultSamples({ accepts, arity, ranges }: ElementwiseSpec): Sample[] {
 export const apply = (op: Op, inputs: readonly Node[], attrs: Node['attrs'] = {}): Node =>
   currentGraph().intern(op, inputs, attrs)
 
-/** `name_f32(x)` or `name_f64(x)`: the prelude has both; bf16 is computed in f32. */
+/** `name_f32(x)` or `name_f64(x)`: the prelude has both; bf16 and f16 are computed in f32. */
 export const cCall =
   (name: string): NonNullable<Op['c']> =>
   (args, dtype) =>

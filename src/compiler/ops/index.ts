@@ -46,6 +46,7 @@ import { allReduceOp } from './all-reduce.ts'
 import { allToAllOp } from './all-to-all.ts'
 import { meshIndexOp } from './mesh-index.ts'
 import { reduceScatterOp } from './reduce-scatter.ts'
+import { receiveOp, sendOp } from './send.ts'
 import { shardOp } from './shard.ts'
 import { shiftOp } from './shift.ts'
 import { whereOp } from './where.ts'
@@ -102,6 +103,8 @@ export const ops: readonly Op[] = [
   reduceScatterOp,
   allToAllOp,
   shiftOp,
+  sendOp,
+  receiveOp,
   // structure
   callOp,
   scanOp,

@@ -34,6 +34,8 @@ export function foldReduce(
   x: Values,
   start: number,
   combine: (a: number, b: number) => number,
+  from = 0,
+  to = x.length,
 ): Values {
   const shape = node.inputs[0]!.shape
   const axes = reducedAxes(node)
@@ -43,7 +45,7 @@ export function foldReduce(
   const keptStrides = stridesOf(node.shape)
   kept.forEach((axis, i) => (outStrides[axis] = keptStrides[i]!))
   const out = new Float64Array(sizeOf(node.shape)).fill(start)
-  for (let i = 0; i < x.length; i++) {
+  for (let i = from; i < to; i++) {
     let target = 0
     for (let axis = 0; axis < shape.length; axis++) {
       target += (Math.floor(i / strides[axis]!) % shape[axis]!) * outStrides[axis]!

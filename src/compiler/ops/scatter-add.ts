@@ -1,6 +1,7 @@
 /**
  * Adds rows into a table of zeros: result[index[i…], :] += updates[i…, :]. The transpose of `gather`. Rows are added
- * in index order, so the result does not depend on how many threads work on it.
+ * in index order, so the result does not depend on how many threads work on it; with `leaves` (leaves.ts), in the order
+ * of leaves along the first axis of the index.
  */
 import type { Node } from '../graph/node.ts'
 import type { Op } from '../graph/op.ts'
@@ -15,6 +16,7 @@ import {
 } from '../graph/types.ts'
 import { apply } from './elementwise.ts'
 import { gather } from './gather.ts'
+import { sumInLeaves } from './leaves.ts'
 
 export const scatterAddOp: Op = {
   name: 'scatterAdd',
@@ -47,13 +49,15 @@ export const scatterAddOp: Op = {
   },
   flops: (node) => (isFloat(node.dtype) ? sizeOf(node.inputs[1]!.shape) : 0),
   reference(node, [index, updates]) {
-    const out = new Float64Array(sizeOf(node.shape))
-    const width = out.length / node.shape[0]!
-    index!.forEach((row, i) => {
-      const at = Math.min(Math.max(row, 0), node.shape[0]! - 1) * width
-      for (let j = 0; j < width; j++) out[at + j]! += updates![i * width + j]!
+    return sumInLeaves(node, index!.length, (from, to) => {
+      const out = new Float64Array(sizeOf(node.shape))
+      const width = out.length / node.shape[0]!
+      for (let i = from; i < to; i++) {
+        const at = Math.min(Math.max(index![i]!, 0), node.shape[0]! - 1) * width
+        for (let j = 0; j < width; j++) out[at + j]! += updates![i * width + j]!
+      }
+      return out
     })
-    return out
   },
   samples: () => [
     {
@@ -67,6 +71,14 @@ export const scatterAddOp: Op = {
     {
       inputs: [valueType('i32', [2, 3]), valueType('f64', [2, 3])],
       attrs: { rows: 5, axis: null },
+      ranges: [
+        [0, 5],
+        [-2, 2],
+      ],
+    },
+    {
+      inputs: [valueType('i32', [4, 6]), valueType('f64', [4, 6, 3])],
+      attrs: { rows: 5, axis: null, leaves: 4 },
       ranges: [
         [0, 5],
         [-2, 2],

@@ -1,6 +1,6 @@
 /** Selection: a where the condition holds, else b. A move: it costs no FLOP, and both sides are computed. */
 import type { Node } from '../graph/node.ts'
-import { formatType, valueType } from '../graph/types.ts'
+import { formatType, isHalf, valueType } from '../graph/types.ts'
 import { typeError } from '../graph/types.ts'
 import { fill } from './constant.ts'
 import { apply, elementwise } from './elementwise.ts'
@@ -18,7 +18,7 @@ const base = elementwise({
     return [null, where(node.inputs[0]!, g!, zero), where(node.inputs[0]!, zero, g!)]
   },
   // A function, so that both sides are read whatever the condition: see `select` in targets/c/emit.ts.
-  c: ([condition, a, b], dtype) => `select_${dtype === 'bf16' ? 'f32' : dtype}(${condition}, ${a}, ${b})`,
+  c: ([condition, a, b], dtype) => `select_${isHalf(dtype) ? 'f32' : dtype}(${condition}, ${a}, ${b})`,
   samples: () => [
     { inputs: [valueType('bool', [6]), valueType('f64', [6]), valueType('f64', [6])] },
     { inputs: [valueType('bool', [2, 3]), valueType('f64', [2, 3]), valueType('f64', [2, 3])] },

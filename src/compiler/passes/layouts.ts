@@ -22,6 +22,8 @@ export interface Placement {
   readonly settle: (type: ValueType, layout: Layout, axis: string) => number | null
   /** Results of a loop's steps that are partial over this axis are combined within the loop. */
   readonly inLoop: (axis: string) => boolean
+  /** How a value lies that goes from one pipeline stage to another. */
+  readonly boundary: (type: ValueType) => Layout
   /** How attention sees the keys of other ranks when its positions are cut. */
   readonly context: 'gather' | 'ring' | 'heads'
 }

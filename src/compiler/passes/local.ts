@@ -9,13 +9,30 @@ import { cast } from '../ops/cast.ts'
 import { concat } from '../ops/concat.ts'
 import { constant } from '../ops/constant.ts'
 import { iota } from '../ops/iota.ts'
+import { leavesOf } from '../ops/leaves.ts'
 import { meshIndex } from '../ops/mesh-index.ts'
 import { mul } from '../ops/mul.ts'
 import { neg } from '../ops/neg.ts'
 
-/** `node` on local inputs, its single result lying as `layout` says. */
-export function localOp(mesh: Mesh, node: Node, inputs: readonly Node[], layout: Layout): Node {
-  return currentGraph().intern(node.op, inputs, localAttrs(mesh, node, layout))
+/** `node` on local inputs that lie as `from` says, its single result as `layout` says. */
+export function localOp(
+  mesh: Mesh,
+  node: Node,
+  inputs: readonly Node[],
+  from: readonly Layout[],
+  layout: Layout,
+): Node {
+  const attrs = { ...localAttrs(mesh, node, layout), ...ownLeaves(mesh, node, from[0]) }
+  return currentGraph().intern(node.op, inputs, attrs)
+}
+
+/** Of the leaves of a sum over the batch a rank has those of its examples: neighbours, which the tree adds first. */
+export function ownLeaves(mesh: Mesh, node: Node, from: Layout | undefined): Attrs {
+  const leaves = leavesOf(node)
+  if (leaves === undefined || !from) return {}
+  const { aContract, axes } = node.attrs as unknown as { aContract?: number[]; axes?: number[] }
+  const cuts = from.dims[aContract?.[0] ?? axes?.[0] ?? 0]!
+  return { leaves: Math.max(1, Math.floor(leaves / piecesOf(mesh, cuts))) }
 }
 
 function localAttrs(mesh: Mesh, node: Node, layout: Layout): Attrs {

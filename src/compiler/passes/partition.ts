@@ -12,6 +12,7 @@ import { compositeByName } from '../composites/index.ts'
 import { invoke } from '../composites/composite.ts'
 import { currentGraph, onBehalfOf, reachable, type Func, type Node } from '../graph/node.ts'
 import {
+  alsoCut,
   isWhole,
   layoutKey,
   localShape,
@@ -28,6 +29,7 @@ import { constantOf, fill } from '../ops/constant.ts'
 import { get, getOp } from '../ops/get.ts'
 import { input, inputOp } from '../ops/input.ts'
 import { scan, scanAttrs, scanOp } from '../ops/scan.ts'
+import { receiveOp, sendOp } from '../ops/send.ts'
 import { Tensor } from '../trace/tensor.ts'
 import { compositeFactors } from './composite-layouts.ts'
 import { contextAttention, contextAxis } from './context-attention.ts'
@@ -185,6 +187,25 @@ class Body {
       )
       return
     }
+    if (node.op === receiveOp) {
+      // Both ends know how what crosses between stages lies.
+      const layout = this.#placement.boundary(node.type)
+      const after = node.inputs.map((x) => this.as(x, this.operand(x)?.layout ?? whole(x.shape.length)))
+      const shape = localShape(this.#mesh, layout, node.shape)
+      const soft = new Set(this.#placement.weightAxes.filter((axis) => layout.dims.flat().includes(axis)))
+      this.#hold(node, currentGraph().intern(node.op, after, { ...node.attrs, shape }), layout, soft, false)
+      return
+    }
+    if (node.op === sendOp) {
+      this.#hold(
+        node,
+        this.#local(node, [this.#placement.boundary(node.inputs[0]!.type)], whole(0)),
+        whole(0),
+        none,
+        false,
+      )
+      return
+    }
     const table = shardedRows(node, operands) ?? shardedRowSums(node, this.#placement)
     if (table) {
       const made = table.make(this.#mesh, (x, layout) => this.as(x, layout), operands)
@@ -214,7 +235,7 @@ class Body {
 
   #local(node: Node, inputs: readonly Layout[], result: Layout): Node {
     const local = node.inputs.map((x, i) => this.as(x, inputs[i]!))
-    return localOp(this.#mesh, node, local, result)
+    return localOp(this.#mesh, node, local, inputs, result)
   }
 
   /** A slice with a named dimension that the rules cut, and which is whole so far, is cut here: nothing travels. */
@@ -262,6 +283,7 @@ class Body {
       this.#mesh,
       node,
       node.inputs.map((x) => this.as(x, layout)),
+      node.inputs.map(() => layout),
       layout,
     )
   }
@@ -399,8 +421,8 @@ class Body {
     for (const axis of axes) {
       const dim = this.#placement.settle(node.type, layout, axis)
       const partial = Object.fromEntries(Object.entries(layout.partial).filter(([name]) => name !== axis))
-      const cuts = layout.dims.map((list, i) => (i === dim ? [...list, axis] : list))
-      layout = { dims: cuts, partial }
+      const combined = { dims: layout.dims, partial }
+      layout = dim === null ? combined : alsoCut(combined, dim, axis)
       if (dim !== null) soft.add(axis)
     }
     return { layout, soft, weight: operand.weight, node: this.as(node, layout) }

@@ -13,7 +13,7 @@ import { gelu } from '../composites/gelu.ts'
 import { rmsNorm } from '../composites/norm.ts'
 import { silu } from '../composites/silu.ts'
 import { bodyOf, Func, Graph, inGraph, Node, reachable, sourceOf } from '../graph/node.ts'
-import { roundBf16 } from '../graph/round.ts'
+import { roundTo } from '../graph/round.ts'
 import { sizeOf, valueType, type ValueType } from '../graph/types.ts'
 import { addOp } from '../ops/add.ts'
 import { flopsOf } from '../ops/cost.ts'
@@ -421,98 +421,103 @@ const network = ({ x, w, v }: Tensors): Tensors => {
   return { loss, ...grad(loss, { dw: w!, dv: v! }) }
 }
 
-test('bf16 rounds the operands of f32 products, forward and backward, and nothing else', () => {
-  const func = trace({ x: f32(4, 6), w: f32(6, 5), v: f32(5, 2) }, network)
-  const plain = runPipeline(func, plainPolicies)
-  const rounded = runPipeline(func, { ...plainPolicies, precision: 'bf16' })
-  const nodes = allNodes(rounded)
-  const dots = nodes.filter((node) => node.op.name === 'dot')
-  assert.equal(dots.length, countOf(plain, 'dot'))
-  assert.equal(dots.length, 5)
-  for (const dot of dots) {
-    assert.equal(dot.dtype, 'f32')
-    assert.deepEqual(
-      dot.inputs.map((x) => x.dtype),
-      ['bf16', 'bf16'],
-    )
-  }
-  // Nothing is bf16 but these casts (and moves of them), and only products read those.
-  for (const node of nodes.filter((node) => node.types[0]!.dtype === 'bf16')) {
-    assert.ok(node.op.name === 'cast' || node.op.kind === 'movement', node.op.name)
-    for (const user of nodes.filter((user) => user.inputs.includes(node))) {
-      assert.ok(user.op.name === 'dot' || user.types[0]!.dtype === 'bf16', `${user.op.name} reads bf16`)
-    }
-  }
-  assert.equal(flopsOf(rounded), flopsOf(plain))
-  assert.deepEqual(
-    rounded.params.map((x) => x.dtype),
-    ['f32', 'f32', 'f32'],
-  )
-})
-
-test('a bf16 product is the product of rounded operands', () => {
-  const func = trace({ a: f32(3, 7), b: f32(7, 2) }, ({ a, b }) => ({ y: a!.matmul(b!) }))
-  const data = drawAll(func, 6)
-  const [got] = interpret(
-    pass((f) => precision(f, 'bf16'), func),
-    data,
-  )
-  const [want] = interpret(
-    func,
-    data.map((x) => x.map(roundBf16)),
-  )
-  assert.deepEqual(got, want)
-  assert.notDeepEqual(got, interpret(func, data)[0])
-})
-
-test('bf16 converts weights before a loop, and stacks what only products read at half the bytes', () => {
-  const layers = ({ x, w, s }: Tensors): Tensors => {
-    const [last] = scan(
-      x!,
-      { w: w!.reshape([3, 6, 6]) },
-      (x, slice) => [x.mul(s!).matmul(slice.w!).tanh().matmul(s!).add(x), {}],
-      { name: 'layers' },
-    )
-    const loss = last.square().mean()
-    return { loss, ...grad(loss, { dw: w!, ds: s! }) }
-  }
-  const func = trace({ x: f32(6, 6), w: f32(18, 6), s: f32(6, 6) }, layers)
-  const rounded = runPipeline(func, { ...plainPolicies, precision: 'bf16' })
-  const loops = allNodes(rounded).filter((node) => node.op.name === 'scan')
-  assert.equal(loops.length, 2)
-  for (const loop of loops) {
-    const body = bodyOf(loop)!
-    const users = (x: Node): Node[] =>
-      reachable([...body.params, ...body.results]).filter((node) => node.inputs.includes(x))
-    // No loop converts what it is handed: neither weights nor what the forward loop kept.
-    for (const param of body.params.filter((x) => x.dtype === 'f32'))
-      assert.ok(users(param).every((user) => user.dtype === 'f32' || isCarry(loop, param)))
-    assert.ok(body.params.some((x) => x.dtype === 'bf16'))
-  }
-  const [forward] = loops
-  const stacked = forward!.types.filter((type) => type.dtype === 'bf16')
-  assert.ok(stacked.length >= 2, `${stacked.length} stacks in bf16`)
-  // The shared matrix is multiplied elementwise and by products: the loop gets it in both types.
-  const given = forward!.inputs.filter(({ shape }) => shape.join() === '6,6').map(({ dtype }) => dtype)
-  assert.deepEqual(given.toSorted(), ['bf16', 'f32', 'f32'])
-  assert.equal(flopsOf(rounded), flopsOf(runPipeline(func, plainPolicies)))
-  const data = drawAll(func, 9)
-  const want = interpret(runPipeline(func, plainPolicies), data)
-  const got = interpret(rounded, data)
-  got.forEach((x, i) => assert.ok(worstError(x, want[i]!) < 0.05))
-})
-
 const isCarry = (loop: Node, param: Node): boolean => {
   const { body, numConstants, numCarries } = scanAttrs(loop)
   const at = body.params.indexOf(param)
   return at >= numConstants && at < numConstants + numCarries
 }
 
-test('bf16 leaves f64 products alone', () => {
-  const func = trace({ x: f64(4, 6), w: f64(6, 5), v: f64(5, 2) }, network)
-  const rounded = runPipeline(func, { ...plainPolicies, precision: 'bf16' })
-  assert.ok(allNodes(rounded).every((node) => node.types[0]!.dtype !== 'bf16'))
-})
+for (const [policy, half] of [
+  ['bf16', 'bf16'],
+  ['fp16', 'f16'],
+] as const) {
+  test(`${policy} rounds the operands of f32 products, forward and backward, and nothing else`, () => {
+    const func = trace({ x: f32(4, 6), w: f32(6, 5), v: f32(5, 2) }, network)
+    const plain = runPipeline(func, plainPolicies)
+    const rounded = runPipeline(func, { ...plainPolicies, precision: policy })
+    const nodes = allNodes(rounded)
+    const dots = nodes.filter((node) => node.op.name === 'dot')
+    assert.equal(dots.length, countOf(plain, 'dot'))
+    assert.equal(dots.length, 5)
+    for (const dot of dots) {
+      assert.equal(dot.dtype, 'f32')
+      assert.deepEqual(
+        dot.inputs.map((x) => x.dtype),
+        [half, half],
+      )
+    }
+    // Nothing is in 16 bits but these casts (and moves of them), and only products read those.
+    for (const node of nodes.filter((node) => node.types[0]!.dtype === half)) {
+      assert.ok(node.op.name === 'cast' || node.op.kind === 'movement', node.op.name)
+      for (const user of nodes.filter((user) => user.inputs.includes(node))) {
+        assert.ok(user.op.name === 'dot' || user.types[0]!.dtype === half, `${user.op.name} reads ${half}`)
+      }
+    }
+    assert.equal(flopsOf(rounded), flopsOf(plain))
+    assert.deepEqual(
+      rounded.params.map((x) => x.dtype),
+      ['f32', 'f32', 'f32'],
+    )
+  })
+
+  test(`a ${policy} product is the product of rounded operands`, () => {
+    const func = trace({ a: f32(3, 7), b: f32(7, 2) }, ({ a, b }) => ({ y: a!.matmul(b!) }))
+    const data = drawAll(func, 6)
+    const [got] = interpret(
+      pass((f) => precision(f, policy), func),
+      data,
+    )
+    const [want] = interpret(
+      func,
+      data.map((x) => x.map((value) => roundTo(half, value))),
+    )
+    assert.deepEqual(got, want)
+    assert.notDeepEqual(got, interpret(func, data)[0])
+  })
+
+  test(`${policy} converts weights before a loop, and stacks what only products read at half the bytes`, () => {
+    const layers = ({ x, w, s }: Tensors): Tensors => {
+      const [last] = scan(
+        x!,
+        { w: w!.reshape([3, 6, 6]) },
+        (x, slice) => [x.mul(s!).matmul(slice.w!).tanh().matmul(s!).add(x), {}],
+        { name: 'layers' },
+      )
+      const loss = last.square().mean()
+      return { loss, ...grad(loss, { dw: w!, ds: s! }) }
+    }
+    const func = trace({ x: f32(6, 6), w: f32(18, 6), s: f32(6, 6) }, layers)
+    const rounded = runPipeline(func, { ...plainPolicies, precision: policy })
+    const loops = allNodes(rounded).filter((node) => node.op.name === 'scan')
+    assert.equal(loops.length, 2)
+    for (const loop of loops) {
+      const body = bodyOf(loop)!
+      const users = (x: Node): Node[] =>
+        reachable([...body.params, ...body.results]).filter((node) => node.inputs.includes(x))
+      // No loop converts what it is handed: neither weights nor what the forward loop kept.
+      for (const param of body.params.filter((x) => x.dtype === 'f32'))
+        assert.ok(users(param).every((user) => user.dtype === 'f32' || isCarry(loop, param)))
+      assert.ok(body.params.some((x) => x.dtype === half))
+    }
+    const [forward] = loops
+    const stacked = forward!.types.filter((type) => type.dtype === half)
+    assert.ok(stacked.length >= 2, `${stacked.length} stacks in ${half}`)
+    // The shared matrix is multiplied elementwise and by products: the loop gets it in both types.
+    const given = forward!.inputs.filter(({ shape }) => shape.join() === '6,6').map(({ dtype }) => dtype)
+    assert.deepEqual(given.toSorted(), ['f32', 'f32', half].toSorted())
+    assert.equal(flopsOf(rounded), flopsOf(runPipeline(func, plainPolicies)))
+    const data = drawAll(func, 9)
+    const want = interpret(runPipeline(func, plainPolicies), data)
+    const got = interpret(rounded, data)
+    got.forEach((x, i) => assert.ok(worstError(x, want[i]!) < 0.05))
+  })
+
+  test(`${policy} leaves f64 products alone`, () => {
+    const func = trace({ x: f64(4, 6), w: f64(6, 5), v: f64(5, 2) }, network)
+    const rounded = runPipeline(func, { ...plainPolicies, precision: policy })
+    assert.ok(allNodes(rounded).every((node) => node.types[0]!.dtype !== half))
+  })
+}
 
 test('the pipeline shows the program before the first pass and after each, in order', () => {
   const stages: string[] = []

@@ -7,6 +7,7 @@ import { Graph, inGraph, type Func } from '../graph/node.ts'
 import { check, type Legality } from './check.ts'
 import { gradient } from './gradient.ts'
 import { inline } from './inline.ts'
+import { leaves } from './leaves.ts'
 import { precision, type Precision } from './precision.ts'
 import { recompute, type RecomputePolicy } from './recompute.ts'
 import { simplify } from './simplify.ts'
@@ -14,6 +15,8 @@ import { simplify } from './simplify.ts'
 export interface Policies {
   readonly precision: Precision
   readonly recompute: RecomputePolicy
+  /** Into how many leaves sums over the batch are cut; 0: as it comes. */
+  readonly leaves: number
   /** Composites that keep a kernel of their own; all others are replaced by their bodies. */
   readonly claimed: (composite: string) => boolean
 }
@@ -31,6 +34,7 @@ export const pipeline: readonly Pass[] = [
   { name: 'inline', run: (func, policies) => inline(func, policies.claimed), legality: { gone: ['grad'] } },
   { name: 'precision', run: (func, policies) => precision(func, policies.precision) },
   { name: 'simplify', run: simplify, legality: { gone: ['grad'] } },
+  { name: 'leaves', run: (func, policies) => leaves(func, policies.leaves) },
 ]
 
 /** Runs the pipeline; `observe` sees the program before the first pass and after each. */

@@ -2,7 +2,7 @@
  * Tables whose rows are cut: the vocabulary-parallel embedding (Shoeybi et al., Megatron-LM). A lookup finds the rows a
  * rank has and zeros for the others, which is a partial sum; adding into the table drops what belongs to other ranks.
  */
-import type { Node } from '../graph/node.ts'
+import { currentGraph, type Node } from '../graph/node.ts'
 import { groupOf, piecesOf, type Layout, type Mesh } from '../graph/mesh.ts'
 import { add } from '../ops/add.ts'
 import { broadcast } from '../ops/broadcast.ts'
@@ -12,10 +12,11 @@ import { less } from '../ops/less.ts'
 import { meshIndex } from '../ops/mesh-index.ts'
 import { mul } from '../ops/mul.ts'
 import { neg } from '../ops/neg.ts'
-import { scatterAddOp, scatterAdd } from '../ops/scatter-add.ts'
+import { scatterAddOp } from '../ops/scatter-add.ts'
 import { slice } from '../ops/slice.ts'
 import { where } from '../ops/where.ts'
 import { decide, type Operand, type Placement } from './layouts.ts'
+import { ownLeaves } from './local.ts'
 import { divides } from './reshard.ts'
 
 /** Makes the local form, given how to get an operand in a layout. */
@@ -70,12 +71,17 @@ export function shardedRowSums(node: Node, placement: Placement): TableForm | nu
         dims: layout.dims.map((axes) => axes.filter((axis) => !cuts.includes(axis))),
         partial: Object.fromEntries(Object.entries(layout.partial).filter(([axis]) => !cuts.includes(axis))),
       })
-      const [index, updates] = node.inputs.map((x, i) => as(x, without(inputs[i]!))) as [Node, Node]
+      const lying = inputs.map(without)
+      const [index, updates] = node.inputs.map((x, i) => as(x, lying[i]!)) as [Node, Node]
       const rows = node.shape[0]! / piecesOf(mesh, cuts)
       const own = ownRows(mesh, index, cuts, rows)
       // Rows of other ranks go to one that is cut off again.
       const target = where(own.inside, own.index, fill(rows, own.index.type))
-      const all = scatterAdd(target, updates, rows + 1, node.axes[0]!)
+      const all = currentGraph().intern(scatterAddOp, [target, updates], {
+        ...node.attrs,
+        rows: rows + 1,
+        ...ownLeaves(mesh, node, lying[0]),
+      })
       const kept = slice(
         all,
         all.shape.map(() => 0),

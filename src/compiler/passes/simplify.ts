@@ -6,7 +6,7 @@
 import { currentGraph, type Func, type Node } from '../graph/node.ts'
 import type { Values } from '../graph/op.ts'
 import { roundTo } from '../graph/round.ts'
-import { sameShape } from '../graph/types.ts'
+import { isHalf, sameShape } from '../graph/types.ts'
 import { broadcast, broadcastOp } from '../ops/broadcast.ts'
 import { constant, constantOf, fill } from '../ops/constant.ts'
 import { addOp } from '../ops/add.ts'
@@ -29,7 +29,7 @@ const rule: Rule = (node, inputs) => {
 /** An elementwise op of constants is a constant. */
 function foldConstants(node: Node, inputs: readonly Node[]): Node | undefined {
   const values = inputs.map(constantOf)
-  if (values.some((value) => value === undefined) || node.dtype === 'bf16') return undefined
+  if (values.some((value) => value === undefined) || isHalf(node.dtype)) return undefined
   const scalars: Values[] = values.map((value) => Float64Array.of(value!))
   const scalarNode = currentGraph().intern(
     node.op,

@@ -3,8 +3,11 @@
  * whose ranks are processes need it.
  */
 import { execFile } from 'node:child_process'
+import { existsSync } from 'node:fs'
+import { join } from 'node:path'
 import { promisify } from 'node:util'
 import { failure, UserError } from '../../errors.ts'
+import { loadShared } from './toolchain.ts'
 
 const run = promisify(execFile)
 
@@ -14,6 +17,8 @@ export interface Mpi {
   readonly mpirun: string
   /** For the C compiler: where mpi.h is, what to link with. */
   readonly flags: readonly string[]
+  /** Folders of its libraries. */
+  readonly folders: readonly string[]
 }
 
 let found: Promise<Mpi> | undefined
@@ -27,17 +32,26 @@ export const findMpi = (): Promise<Mpi> => (found ??= probe())
 
 async function probe(): Promise<Mpi> {
   try {
-    const [{ stdout: version }, { stdout: compile }, { stdout: link }] = await Promise.all([
-      run('mpirun', ['--version']),
-      run('mpicc', ['--showme:compile']),
-      run('mpicc', ['--showme:link']),
-    ])
+    const [{ stdout: version }, { stdout: compile }, { stdout: link }, { stdout: libraries }] =
+      await Promise.all([
+        run('mpirun', ['--version']),
+        run('mpicc', ['--showme:compile']),
+        run('mpicc', ['--showme:link']),
+        run('mpicc', ['--showme:libdirs']),
+      ])
     const words = (text: string): string[] => text.trim().split(/\s+/)
     return {
       version: version.split('\n')[0]!.trim(),
       mpirun: 'mpirun',
       // Some linkers drop a library that nothing before it has asked for.
-      flags: ['-DANNEAL_MPI', ...words(compile), '-Wl,--no-as-needed', ...words(link)],
+      flags: [
+        '-DANNEAL_MPI',
+        ...words(compile),
+        '-Wl,--no-as-needed',
+        ...words(link),
+        ...words(libraries).map((folder) => `-Wl,-rpath,${folder}`),
+      ],
+      folders: words(libraries),
     }
   } catch (error) {
     throw failure({
@@ -47,6 +61,13 @@ async function probe(): Promise<Mpi> {
       fix: 'apt-get install libopenmpi-dev openmpi-bin (or dnf install openmpi-devel, brew install open-mpi)',
     })
   }
+}
+
+/** Makes MPI's functions known to the plug-ins that MPI itself loads; before the first program that uses it. */
+export async function loadMpi(): Promise<void> {
+  const { folders } = await findMpi()
+  const path = folders.map((folder) => join(folder, 'libmpi.so')).find((path) => existsSync(path))
+  if (path !== undefined) loadShared(path, { global: true })
 }
 
 /** For tests: why there is no MPI, or false. */

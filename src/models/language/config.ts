@@ -16,6 +16,7 @@ const count = z.int().min(1)
 const countOrOff = z.int().min(0)
 const fraction = z.number().min(0).max(1)
 const rate = z.number().gt(0)
+const powerOfTwo = z.number().refine((x) => x >= 1 && Number.isInteger(Math.log2(x)), 'a power of two')
 
 const modelSchema = z.strictObject({
   size: z
@@ -43,6 +44,9 @@ const optimSchema = z.strictObject({
   beta2: z.number().min(0).lt(1),
   momentum: z.number().min(0).lt(1),
   clip: z.number().min(0).describe('largest global gradient norm; 0 = off'),
+  // Defaults in the schema: runs stored before these settings were there go on.
+  lossScale: powerOfTwo.default(65_536).describe('with fp16: the loss scale of the first step'),
+  lossScaleSteps: count.default(2000).describe('with fp16: good steps before the loss scale doubles'),
 })
 
 /** The complete, concrete configuration. Ranges live here; what depends on two settings lives in `resolveConfig`. */
@@ -57,7 +61,7 @@ export const languageConfigSchema = z.strictObject({
   accumulate: count.describe('microbatches the batch is split into'),
   seed: z.int().min(0).max(0xffff_ffff),
   threads: z.int().min(0).max(1024).describe('0 = all cores'),
-  precision: z.enum(['f32', 'bf16']),
+  precision: z.enum(['f32', 'bf16', 'fp16']).describe('what products are made of'),
   recompute: z.boolean().describe('recompute activations in the backward pass to save memory'),
   model: modelSchema,
   optim: optimSchema,
@@ -163,6 +167,8 @@ export function resolveConfig(
       beta2: 0.95,
       momentum: 0.95,
       clip: 0,
+      lossScale: 65_536,
+      lossScaleSteps: 2000,
       ...optim,
     },
     eval: { every: 250, ...evaluation },

@@ -28,6 +28,7 @@ import { machine } from '../../runtime/machine.ts'
 import { findMpi, runMpi, withoutMpi } from '../../runtime/mpi.ts'
 import { openNative } from '../../runtime/native.ts'
 import { compileExecutable, compileShared } from '../../runtime/toolchain.ts'
+import type { Values } from '../../graph/op.ts'
 import { interpretRanks } from '../reference/ranks.ts'
 import { buildC, type BuiltProgram } from './build.ts'
 import { rankInput, rankOutput, rankProgramText } from './rank-main.ts'
@@ -46,7 +47,7 @@ function pickFrom(seed: number): Pick {
   return (below) => pick(0, below - 1)
 }
 
-const dtypes: readonly DType[] = ['f32', 'f64', 'bf16', 'i32', 'u8', 'bool']
+const dtypes: readonly DType[] = ['f32', 'f64', 'bf16', 'f16', 'i32', 'u8', 'bool']
 
 /** Some axes of a mesh, as a group. */
 function groupIn(mesh: Mesh, pick: Pick): Group {
@@ -141,16 +142,17 @@ const arrays = {
   f32: Float32Array,
   f64: Float64Array,
   bf16: Uint16Array,
+  f16: Float16Array,
   i32: Int32Array,
   u8: Uint8Array,
   bool: Uint8Array,
 }
 
-/** Numbers as memory of a type. */
+/** Numbers as memory of a type. bf16 is the upper half of an f32, which holds exactly what is drawn. */
 function encode(dtype: DType, values: Float64Array): Uint8Array {
   const memory =
     dtype === 'bf16'
-      ? new Uint16Array(new Uint32Array(Float32Array.from(values).buffer).map((bits) => bits >>> 16))
+      ? Uint16Array.from(new Uint32Array(Float32Array.from(values).buffer), (bits) => bits >>> 16)
       : arrays[dtype].from(values)
   return new Uint8Array(memory.buffer)
 }
@@ -158,9 +160,8 @@ function encode(dtype: DType, values: Float64Array): Uint8Array {
 function decode(dtype: DType, bytes: Uint8Array): Float64Array {
   const { buffer } = Uint8Array.from(bytes)
   if (dtype !== 'bf16') return Float64Array.from(new arrays[dtype](buffer))
-  return Float64Array.from(
-    new Float32Array(Uint32Array.from(new Uint16Array(buffer), (bits) => bits << 16).buffer),
-  )
+  const wide = Uint32Array.from(new Uint16Array(buffer), (bits) => bits << 16)
+  return Float64Array.from(new Float32Array(wide.buffer))
 }
 
 const paths = (func: Func) => ({
@@ -257,12 +258,22 @@ async function runProcesses(
   }
 }
 
+/** What the simulated ranks get: [result][rank]. */
+function meaning(
+  func: Func,
+  data: readonly (readonly Float64Array[])[],
+  ranks: number,
+): readonly (readonly Values[])[] {
+  const all = Array.from({ length: ranks }, (_, rank) => rank)
+  return interpretRanks([{ func, ranks: all, args: data }])[0]!
+}
+
 function assertMeaning(
   { func, mesh }: Local,
   data: readonly (readonly Float64Array[])[],
   { results }: Run,
 ): void {
-  const want = interpretRanks(func, data, ranksOf(mesh))
+  const want = meaning(func, data, ranksOf(mesh))
   func.results.forEach((result, i) => {
     want[i]!.forEach((values, rank) =>
       assert.deepEqual(
@@ -408,7 +419,7 @@ test('loops over collectives: near the reference, one set of bits for any team',
   const local = loopLocal([{ name: 'a', size: 5 }])
   const data = fractions(local.func, 5)
   const one = await runThreads(local, data, 1)
-  const want = interpretRanks(local.func, data, 5)
+  const want = meaning(local.func, data, 5)
   want.forEach((result, i) =>
     result.forEach((values, rank) => {
       const got = decode('f32', one.results[i]![rank]!)

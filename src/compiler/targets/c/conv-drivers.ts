@@ -26,6 +26,7 @@ export const planFields = [
   'depth',
   'packed',
   'patch',
+  'runs',
   'leaves',
   'parts',
 ] as const
@@ -294,7 +295,7 @@ static void conv_weight_${dtype}(const int tid, const conv_plan *g, const ${T} *
                                  const long sharedBytes, const long privateBytes) {
   const long whole = g->vectors * ${lanes}, padded = ((g->panels - 1) * g->vectors + g->tailVectors) * ${lanes};
   const long rows = g->taps[0] * g->taps[1] * g->taps[2] * g->channels, blocks = conv_blocks(g);
-  const long items = g->leaves * g->parts, leafSize = g->groups * rows * padded;
+  const long leaves = g->runs * g->leaves, items = leaves * g->parts, leafSize = g->groups * rows * padded;
   ${T} *partial = scratch, *patch = (${T} *)((char *)scratch + sharedBytes + tid * privateBytes);
   ${T} *results = patch + g->blockPlanes * g->patch;
   for (long item = items * tid / THREADS; item < items * (tid + 1) / THREADS; item++) {
@@ -304,8 +305,10 @@ static void conv_weight_${dtype}(const int tid, const conv_plan *g, const ${T} *
     ${T} *sum = partial + leaf * leafSize;
     for (long row = 0; row < g->groups * rows; row++)
       memset(sum + row * padded + first * whole, 0, (size_t)width * sizeof *sum);
-    for (long unit = blocks * leaf / g->leaves; unit < blocks * (leaf + 1) / g->leaves; unit++) {
-      const conv_block k = conv_block_at(g, unit);
+    const long own = leaf % g->leaves, plane = leaf / g->leaves * g->batch * g->count[0];
+    for (long unit = blocks * own / g->leaves; unit < blocks * (own + 1) / g->leaves; unit++) {
+      conv_block k = conv_block_at(g, unit);
+      k.plane += plane;
       for (long group = 0; group < g->groups; group++) {
         for (long p = 0; p < k.planes; p++) {
           conv_patch_${dtype}(g, &k, k.plane + p, in + group * g->channels, patch + p * g->patch);
@@ -319,8 +322,8 @@ static void conv_weight_${dtype}(const int tid, const conv_plan *g, const ${T} *
   team_barrier(tid);
   for (long row = g->groups * rows * tid / THREADS; row < g->groups * rows * (tid + 1) / THREADS; row++) {
     ${T} *sum = partial + row * padded;
-    for (long gap = 1; gap < g->leaves; gap *= 2)
-      for (long leaf = 0; leaf + gap < g->leaves; leaf += 2 * gap) {
+    for (long gap = 1; gap < leaves; gap *= 2)
+      for (long leaf = 0; leaf + gap < leaves; leaf += 2 * gap) {
         ${T} *into = sum + leaf * leafSize;
         const ${T} *other = into + gap * leafSize;
         for (long n = 0; n < g->columns; n++) into[n] += other[n];

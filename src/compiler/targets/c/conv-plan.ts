@@ -18,6 +18,8 @@ export interface ConvSpec {
   readonly result: 'x' | 'w' | 'y'
   readonly dtype: Float
   readonly geometry: ConvGeometry
+  /** Of a weight's gradient: runs of examples that are summed by themselves and added pairwise (ops/leaves.ts). */
+  readonly leaves?: number
 }
 
 type Triple = readonly [number, number, number]
@@ -297,6 +299,9 @@ export const paddedColumns = ({ panels, vectors, tailVectors }: Shape, lanes: nu
   ((panels - 1) * vectors + tailVectors) * lanes
 
 export interface WeightCut extends ConvCut {
+  /** Examples of a run, and runs of examples that the order of additions keeps apart. */
+  readonly batch: number
+  readonly runs: number
   /** Sums over runs of blocks, added pairwise at the end. */
   readonly leaves: number
   /** Threads that share a leaf, each with panels of its own. */
@@ -305,19 +310,21 @@ export interface WeightCut extends ConvCut {
 
 export function cutWeight(
   phase: ConvPhase,
-  { batch, groups }: ConvGeometry,
-  dtype: Float,
+  { geometry, dtype, leaves: given }: ConvSpec,
   target: VectorTarget,
 ): WeightCut {
+  const runs = given ?? 1
+  const batch = geometry.batch / runs
   const tile = chooseTile(stretchDepth(phase), phase.columns, dtype, target)
   const block = chooseBlock(phase, 1, dtype)
   const planes = batch * phase.count[0]
   const blockPlanes = mostPlanes(planes, block, dtype)
   const blocks = blocksOf(Math.ceil(planes / blockPlanes), phase, block)
-  const bytes = packedElements(phase, tile, groups, lanesOf(dtype, target)) * floatBytes[dtype]
-  const leaves = Math.max(1, Math.min(mostLeaves, blocks, Math.floor(leafBytes / bytes)))
-  const parts = Math.min(tile.panels, Math.ceil(target.threads / leaves))
-  return { ...tile, ...block, blockPlanes, leaves, parts }
+  const bytes = packedElements(phase, tile, geometry.groups, lanesOf(dtype, target)) * floatBytes[dtype]
+  const leaves =
+    given === undefined ? Math.max(1, Math.min(mostLeaves, blocks, Math.floor(leafBytes / bytes))) : 1
+  const parts = Math.min(tile.panels, Math.ceil(target.threads / (runs * leaves)))
+  return { ...tile, ...block, blockPlanes, batch, runs, leaves, parts }
 }
 
 export const scratchOf = (elements: number, dtype: Float): number => roundUp(elements * floatBytes[dtype], 64)

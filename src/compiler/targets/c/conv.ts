@@ -76,9 +76,9 @@ function weightKernel(name: string, spec: ConvSpec, target: VectorTarget): Kerne
   const { dtype, geometry } = spec
   const lanes = lanesOf(dtype, target)
   const [phase] = phasesOf(spec) as [ConvPhase]
-  const cut = cutWeight(phase, geometry, dtype, target)
+  const cut = cutWeight(phase, spec, target)
   const tiles = tilesOf(phase, cut, dtype, 'rows', lanes)
-  const shared = scratchOf(cut.leaves * packedElements(phase, cut, geometry.groups, lanes), dtype)
+  const shared = scratchOf(cut.runs * cut.leaves * packedElements(phase, cut, geometry.groups, lanes), dtype)
   const results = cut.blockPlanes * cut.blockRows * cut.blockColumns * paddedColumns(cut, lanes)
   const own = scratchOf(cut.blockPlanes * cut.patch + results, dtype)
   return {
@@ -119,13 +119,13 @@ function planText(
   phase: ConvPhase,
   cut: ConvCut,
   tiles: readonly ConvTile[],
-  more: { readonly packed?: number; readonly leaves?: number; readonly parts?: number },
+  more: Partial<Record<'packed' | 'batch' | 'runs' | 'leaves' | 'parts', number>>,
 ): string {
   const values: Partial<Record<(typeof planFields)[number], number>> = {
+    batch: geometry.batch,
     ...phase,
     ...cut,
     ...more,
-    batch: geometry.batch,
     groups: geometry.groups,
     stretches: stretches(phase),
     depth: stretchDepth(phase),

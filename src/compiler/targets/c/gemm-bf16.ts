@@ -25,7 +25,7 @@ export function pairKind(spec: DotSpec, target: VectorTarget): PairKind | undefi
   const { a, b, m, n, k } = spec
   if (a.dtype !== 'bf16' || b.dtype !== 'bf16' || target.vectorBytes !== 64) return undefined
   // A tile of eight rows is mostly padding below that, and so is a stretch.
-  return m >= 8 && n >= 8 && k >= 32 ? target.bf16Products : undefined
+  return (target.rowsAlike || (m >= 8 && n >= 8)) && k >= 32 ? target.bf16Products : undefined
 }
 
 export interface PairPlan {

@@ -7,7 +7,7 @@
 import { floatBytes, lanesOf, roundUp, type Float, type VectorTarget } from './prelude.ts'
 import { maxRows, maxVectors } from './tile.ts'
 
-export type Element = 'f32' | 'f64' | 'bf16'
+export type Element = 'f32' | 'f64' | 'bf16' | 'f16'
 
 /** Element (i, p) of a is a[i * rowStride + p * colStride]; element (p, j) of b is b[p * rowStride + j * colStride]. */
 export interface Operand {
@@ -33,6 +33,8 @@ export interface DotSpec {
   readonly m: number
   readonly n: number
   readonly k: number
+  /** The contracted axis in equal runs, each summed by itself and added pairwise: see ops/leaves.ts. */
+  readonly leaves?: number
 }
 
 export interface GemmPlan {

@@ -7,6 +7,7 @@
  * No sum is split: every element adds its products in one order that depends neither on the team nor on the number of
  * rows, so a sequence gets the same bits alone and in company.
  */
+import { isHalf } from '../../graph/types.ts'
 import type { DotSpec } from './gemm-plan.ts'
 import type { EmittedKernel } from './gemm.ts'
 import { cTypes, lanesOf, type Float, type Support, type VectorTarget } from './prelude.ts'
@@ -20,11 +21,15 @@ const depthAtOnce = 96
 const ahead = 8
 
 /** Which of the two drivers a product takes, if any. */
-export function skinnyKind({ a, b, out, batchDims, m, n, k }: DotSpec): 'columns' | 'dots' | undefined {
-  const plain = a.dtype === b.dtype && b.dtype === out && out !== 'bf16' && a.colStride === 1
+export function skinnyKind(
+  { a, b, out, batchDims, m, n, k }: DotSpec,
+  target: VectorTarget,
+): 'columns' | 'dots' | undefined {
+  const plain = a.dtype === b.dtype && b.dtype === out && !isHalf(out) && a.colStride === 1
   if (!plain || batchDims.length > 0 || m > mostRows || k < 2) return undefined
   if (b.colStride === 1 && n > 1) return 'columns'
-  return b.rowStride === 1 ? 'dots' : undefined
+  // Dot products are added up in another order than the products of more rows.
+  return b.rowStride === 1 && !(target.rowsAlike && n > 1) ? 'dots' : undefined
 }
 
 /** C text of a kernel as in gemm.ts; only for specs with a kind. */
@@ -33,7 +38,7 @@ export function emitSkinny(name: string, spec: DotSpec, target: VectorTarget): E
   const dtype = spec.out as Float
   const T = cTypes[dtype]
   const { body, support } =
-    skinnyKind(spec) === 'columns' ? columns(spec, dtype, target) : dots(spec, dtype, target)
+    skinnyKind(spec, target) === 'columns' ? columns(spec, dtype, target) : dots(spec, dtype, target)
   const code = `
 /* [${m}, ${k}] [${k}, ${n}], few rows: ${2 * m * n * k} operations. */
 static void ${name}(const int tid, const ${T} *a, const ${T} *b, ${T} *out, void *scratch) {

@@ -4,6 +4,7 @@
  * register tiles (tile.ts); a product of the program is a few constants and a call, so that forty of them compile as
  * fast as one. Layout of the team's scratch: copied panels of b, shared, then a copied block of a for each thread.
  */
+import { isHalf } from '../../graph/types.ts'
 import { accumulator, batchesOf, planGemm, type DotSpec, type Element, type GemmPlan } from './gemm-plan.ts'
 import { emitPairDot, pairKind } from './gemm-bf16.ts'
 import type { Nature } from './span.ts'
@@ -17,7 +18,15 @@ import {
   planRows,
 } from './gemm-rows.ts'
 import { emitSkinny, skinnyKind } from './gemm-skinny.ts'
-import { cTypes, lanesOf, type Float, type Support, type VectorTarget } from './prelude.ts'
+import {
+  cTypes,
+  floatBytes,
+  lanesOf,
+  roundUp,
+  type Float,
+  type Support,
+  type VectorTarget,
+} from './prelude.ts'
 import { emitTile, emitTranspose, maxRows, maxVectors, tileName, tileType, type Tile } from './tile.ts'
 
 export type { BatchDim, DotSpec, Operand } from './gemm-plan.ts'
@@ -42,16 +51,19 @@ export const dotFlops = (spec: DotSpec): number => 2 * batchesOf(spec) * spec.m 
  * separated by a barrier.
  */
 export function emitDot(name: string, spec: DotSpec, target: VectorTarget): EmittedKernel {
+  if (spec.leaves !== undefined) return emitLeaves(name, spec, target)
   const pairs = pairKind(spec, target)
   if (pairs) return emitPairDot(name, spec, pairs, target)
   // A column result is as dense as a row: the transposed product fills whole vectors.
   const dot = spec.n === 1 && spec.m > 1 ? transposed(spec) : spec
-  if (skinnyKind(dot) && dot === spec) return emitSkinny(name, dot, target)
+  if (skinnyKind(dot, target) && dot === spec) return emitSkinny(name, dot, target)
   const types: Types = { a: dot.a.dtype, b: dot.b.dtype, out: dot.out }
   const [a, b] = dot === spec ? ['a', 'b'] : ['b', 'a']
   if (dot === spec && goesByRows(spec, target)) return emitRowProduct(name, spec, target)
   if (dot === spec && goesDeep(spec)) return emitDeepProduct(name, spec, target)
-  const byRows = usesDotProducts(dot)
+  // A column turned around has one row whatever the batch; other products may have few rows by chance.
+  const byChance = target.rowsAlike && dot === spec && spec.n > 1
+  const byRows = !byChance && usesDotProducts(dot)
   const plan = byRows ? undefined : planGemm(dot, target)
   const tiles = plan === undefined ? [] : tilesOf(plan, dot)
   const driver = byRows ? `dot_rows_${driverSuffix(types)}` : `gemm_${driverSuffix(types)}`
@@ -77,6 +89,36 @@ static void ${name}(const int tid, const ${cTypes[spec.a.dtype]} *a, const ${cTy
           ]),
     ],
     scratchBytes: plan === undefined ? 0 : plan.sharedBytes + target.threads * plan.privateBytes,
+  }
+}
+
+/** The leaves of a product are a batch of products; then their tree. The leaf of a larger whole takes the same driver. */
+function emitLeaves(name: string, spec: DotSpec, target: VectorTarget): EmittedKernel {
+  const { leaves = 1, a, b, ...rest } = spec
+  const acc = accumulator(spec)
+  const k = spec.k / leaves
+  const leaf = { size: leaves, a: k * a.colStride, b: k * b.rowStride }
+  const product: DotSpec = { ...rest, a, b, out: acc, k, batchDims: [leaf, ...spec.batchDims] }
+  delete (product as { leaves?: number }).leaves
+  const inner = emitDot(`${name}_leaf`, product, target)
+  const size = batchesOf(spec) * spec.m * spec.n
+  const bytes = roundUp(leaves * size * floatBytes[acc], 64)
+  const [A, B, OUT, T] = [cTypes[a.dtype], cTypes[b.dtype], cTypes[spec.out], cTypes[acc]]
+  return {
+    ...inner,
+    code: `${inner.code}
+static void ${name}(const int tid, const ${A} *a, const ${B} *b, ${OUT} *out, void *scratch) {
+  ${T} *const part = scratch;
+  ${name}_leaf(tid, a, b, part, (char *)scratch + ${bytes});
+  team_barrier(tid);
+  for (long i = ${size}L * tid / THREADS; i < ${size}L * (tid + 1) / THREADS; i++) {
+    for (long gap = 1; gap < ${leaves}; gap *= 2)
+      for (long leaf = 0; leaf + gap < ${leaves}; leaf += 2 * gap) part[leaf * ${size} + i] += part[(leaf + gap) * ${size} + i];
+    out[i] = ${stored(spec.out, 'part[i]')};
+  }
+}
+`,
+    scratchBytes: bytes + inner.scratchBytes,
   }
 }
 
@@ -168,7 +210,7 @@ function transposed(spec: DotSpec): DotSpec {
 
 /** Few rows against a b whose columns are contiguous: dot products along the depth, instead of turning b around. */
 function usesDotProducts({ a, b, out, m, n }: DotSpec): boolean {
-  const plain = a.dtype === b.dtype && b.dtype === out && out !== 'bf16'
+  const plain = a.dtype === b.dtype && b.dtype === out && !isHalf(out)
   return plain && m <= 4 && b.rowStride === 1 && a.colStride === 1 && (b.colStride !== 1 || n === 1)
 }
 
@@ -253,8 +295,8 @@ INLINE long least(const long a, const long b) { return a < b ? a : b; }
 `,
 })
 
-const loaded = (dtype: Element, text: string): string => (dtype === 'bf16' ? `bf16_to_f32(${text})` : text)
-const stored = (dtype: Element, text: string): string => (dtype === 'bf16' ? `f32_to_bf16(${text})` : text)
+const loaded = (dtype: Element, text: string): string => (isHalf(dtype) ? `${dtype}_to_f32(${text})` : text)
+const stored = (dtype: Element, text: string): string => (isHalf(dtype) ? `f32_to_${dtype}(${text})` : text)
 
 /** The copy of part of a panel of b, in the accumulator's type. */
 function emitPanelPacking(types: Types, target: VectorTarget): Support {

@@ -11,6 +11,7 @@ import { sizeOf, stridesOf } from '../../graph/types.ts'
 import { callOp, compositeName, optionsOf } from '../../ops/call.ts'
 import { convGeometry, convRoles, rolesOf } from '../../ops/convolution.ts'
 import { dotAxes, freeAxes } from '../../ops/dot.ts'
+import { leavesAttr, leavesOf } from '../../ops/leaves.ts'
 import {
   emitAttention,
   emitAttentionBackward,
@@ -23,6 +24,7 @@ import {
 import { emitCachedAttention, type CachedAttentionSpec } from './cached-attention.ts'
 import { emitCollective, siteOf, type CollectiveSite } from './collectives.ts'
 import { emitConv, type ConvSpec } from './conv.ts'
+import type { Element } from './gemm-plan.ts'
 import { emitDot, type DotSpec, type EmittedKernel } from './gemm.ts'
 import { isRowLocal, never, type Locality, type Nature } from './span.ts'
 import { uniqueSupport, type Support, type VectorTarget } from './prelude.ts'
@@ -175,8 +177,10 @@ export class KernelLibrary {
     })
     const aFree = freeAxes(x.shape, axes.aBatch, axes.aContract)
     const bFree = freeAxes(y.shape, axes.bBatch, axes.bContract)
-    // The order of contracted pairs is free: follow a's memory.
-    const order = axes.aContract.map((_, i) => i).toSorted((i, j) => axes.aContract[i]! - axes.aContract[j]!)
+    // The order of contracted pairs is free: follow a's memory. With leaves, the first stays outermost.
+    const leaves = leavesOf(node)
+    const place = (i: number): number => (leaves !== undefined && i === 0 ? -1 : axes.aContract[i]!)
+    const order = axes.aContract.map((_, i) => i).toSorted((i, j) => place(i) - place(j))
     const aContract = order.map((i) => axes.aContract[i]!)
     const bContract = order.map((i) => axes.bContract[i]!)
     // A group of axes must be one axis in memory; the contracted ones in the same order on both sides.
@@ -227,7 +231,7 @@ export class KernelLibrary {
       a: left.batch[i]!,
       b: right.batch[i]!,
     }))
-    const dtype = x.dtype as 'f32' | 'f64' | 'bf16'
+    const dtype = x.dtype as Element
     const spec: DotSpec = {
       a: { dtype, rowStride: left.free, colStride: left.contract },
       b: { dtype, rowStride: right.contract, colStride: right.free },
@@ -236,6 +240,7 @@ export class KernelLibrary {
       m,
       n,
       k,
+      ...leavesAttr(leaves),
     }
     // Rows of the result follow rows of a, when those come first in memory.
     const rows = pick(a, [...axes.aBatch, ...aFree, ...aContract])
@@ -246,7 +251,12 @@ export class KernelLibrary {
 
   #conv(node: Node, views: readonly View[]): Chosen {
     const result = rolesOf(node)[2]
-    const spec: ConvSpec = { result, dtype: node.dtype as 'f32' | 'f64', geometry: convGeometry(node) }
+    const spec: ConvSpec = {
+      result,
+      dtype: node.dtype as 'f32' | 'f64',
+      geometry: convGeometry(node),
+      ...leavesAttr(leavesOf(node)),
+    }
     const copies = new Map(views.flatMap((view, i) => (isDense(view) ? [] : [[i, view] as const])))
     return this.#emit(
       'conv',

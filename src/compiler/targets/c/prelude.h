@@ -1,5 +1,5 @@
 /*
- * Prelude of every emitted program: types, vector helpers, scalar mathematics, bf16, random numbers, the team barrier
+ * Prelude of every emitted program: types, vector helpers, scalar mathematics, 16-bit floats, random numbers, the team barrier
  * and the operation counter. THREADS and VECTOR_BYTES are defined above it. The f32 functions have no data-dependent
  * branch and call no library, so that loops over them vectorise; compile without -ffast-math, which would re-associate
  * the roundings they rely on (adding and subtracting 1.5 * 2^23 rounds to the nearest integer).
@@ -26,7 +26,7 @@
 
 /* ---- vectors -------------------------------------------------------------------------------------------------- */
 
-typedef uint16_t bf16;
+typedef uint16_t bf16, f16;
 typedef float vf32 __attribute__((vector_size(VECTOR_BYTES)));
 typedef double vf64 __attribute__((vector_size(VECTOR_BYTES)));
 /* The same at any address. */
@@ -89,7 +89,7 @@ INLINE double hmax_f64(const vf64 x) {
   return MAXIMUM(y[0], y[1]);
 }
 
-/* ---- bits and bf16 -------------------------------------------------------------------------------------------- */
+/* ---- bits and 16-bit floats ----------------------------------------------------------------------------------- */
 
 INLINE uint32_t bits_of(const float x) {
   uint32_t bits;
@@ -113,6 +113,28 @@ INLINE bf16 f32_to_bf16(const float x) {
 INLINE float round_bf16(const float x) { return bf16_to_f32(f32_to_bf16(x)); }
 /* Of a value that round_bf16 gave. */
 INLINE bf16 bf16_of_rounded(const float x) { return (bf16)(bits_of(x) >> 16); }
+
+/*
+ * f16 without branches, so that loops over it vectorise: GCC does not vectorise the conversion instructions, one of which
+ * takes longer than its share of this arithmetic. The same values as theirs: nearest, ties to even, infinity from 65,520
+ * on, numbers below 2^-14 as multiples of 2^-24, a NaN stays a NaN.
+ */
+INLINE float f16_to_f32(const f16 x) {
+  const uint32_t size = x & 0x7fffu;
+  const uint32_t normal = (size << 13) + (size < 0x7c00u ? 112u << 23 : 224u << 23);
+  const uint32_t small = bits_of((float)(int32_t)size * 0x1p-24f);
+  return float_of((size < 0x400u ? small : normal) | (uint32_t)(x & 0x8000u) << 16);
+}
+INLINE f16 f32_to_f16(const float x) {
+  const uint32_t bits = bits_of(x), size = bits & 0x7fffffffu;
+  const uint32_t normal = (size - (112u << 23) + 0xfffu + ((size >> 13) & 1u)) >> 13;
+  const uint32_t small = bits_of(float_of(size) + 0.5f) - bits_of(0.5f); /* the unit of 0.5 is 2^-24 */
+  const uint32_t large = size > 0x7f800000u ? 0x7e00u | ((size >> 13) & 0x3ffu) : 0x7c00u;
+  const uint32_t finite = size < 0x38800000u ? small : normal;
+  return (f16)((size < 0x477ff000u ? finite : large) | ((bits >> 16) & 0x8000u));
+}
+INLINE float round_f16(const float x) { return f16_to_f32(f32_to_f16(x)); }
+#define f16_of_rounded f32_to_f16
 
 /* ---- f32 functions -------------------------------------------------------------------------------------------- */
 

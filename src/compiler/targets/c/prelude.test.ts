@@ -1,7 +1,8 @@
-/** The prelude's functions against Math.* in float64, bf16 over all codes, Philox against TypeScript, the barrier. */
+/** The prelude's functions against Math.* in float64, 16-bit floats over all codes, Philox against TypeScript, the barrier. */
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { philoxUniform, philoxWord } from '../../graph/philox.ts'
+import { roundF16 } from '../../graph/round.ts'
 import { compileC, onTeam } from './harness.ts'
 import { prelude, uniqueSupport } from './prelude.ts'
 
@@ -14,6 +15,8 @@ ${prelude({ threads, vectorBytes: 32, registers: 16 })}
 ${functions.map((name) => `void map_${name}(long n, const float *x, float *y) { for (long i = 0; i < n; i++) y[i] = ${name}_f32(x[i]); }`).join('\n')}
 void narrow(long n, const float *x, bf16 *y) { for (long i = 0; i < n; i++) y[i] = f32_to_bf16(x[i]); }
 void widen(long n, const bf16 *x, float *y) { for (long i = 0; i < n; i++) y[i] = bf16_to_f32(x[i]); }
+void narrow_half(long n, const float *x, f16 *y) { for (long i = 0; i < n; i++) y[i] = f32_to_f16(x[i]); }
+void widen_half(long n, const f16 *x, float *y) { for (long i = 0; i < n; i++) y[i] = f16_to_f32(x[i]); }
 void words(double seed, double stream, double from, long n, uint32_t *y) {
   for (long i = 0; i < n; i++) y[i] = philox_u32((uint64_t)seed, (uint64_t)stream, (uint64_t)from + (uint64_t)i);
 }
@@ -145,6 +148,57 @@ test('bf16 rounds to nearest even and keeps NaN, over all codes', () => {
   const rounded = new Uint16Array(4)
   narrow(4, Float32Array.of(1 + 2 ** -8, 1 + 3 * 2 ** -8, 1 + 2 ** -8 + 2 ** -20, 3.4e38), rounded)
   assert.deepEqual([...rounded], [0x3f80, 0x3f82, 0x3f81, 0x7f80])
+})
+
+/** The number a code of IEEE half precision stands for, from the format's definition. */
+function halfOf(code: number): number {
+  const [sign, exponent, fraction] = [code & 0x8000 ? -1 : 1, (code >> 10) & 31, code & 0x3ff]
+  if (exponent === 31) return fraction === 0 ? sign * Infinity : NaN
+  return exponent === 0 ? sign * fraction * 2 ** -24 : sign * (1 + fraction / 1024) * 2 ** (exponent - 15)
+}
+
+test('f16 is exact over all codes both ways, and rounds to nearest even between any two neighbours', () => {
+  const widen = library.func('void widen_half(long n, const uint16_t *x, _Out_ float *y)')
+  const narrow = library.func('void narrow_half(long n, const float *x, _Out_ uint16_t *y)')
+  const codes = Uint16Array.from({ length: 65536 }, (_, i) => i)
+  const [wide, back] = [new Float32Array(65536), new Uint16Array(65536)]
+  widen(65536, codes, wide)
+  narrow(65536, wide, back)
+  codes.forEach((code) => {
+    assert.ok(Object.is(wide[code], halfOf(code)), `${code} widens to ${wide[code]}`)
+    assert.equal(back[code], Number.isNaN(wide[code]!) ? code | 0x200 : code)
+    assert.ok(Object.is(roundF16(wide[code]!), wide[code]))
+  })
+  // Between two neighbours: the midpoint goes to the even code, the next f32 on either side to the nearer one.
+  const bits = new Uint32Array(1)
+  const float = new Float32Array(bits.buffer)
+  const beside = (x: number, by: number): number => {
+    float[0] = x
+    bits[0]! += by
+    return float[0]
+  }
+  for (const sign of [0, 0x8000]) {
+    // The neighbour of the largest number is 65,536, where infinity has its code.
+    const size = (code: number): number => (code === 0x7c00 ? 65536 : halfOf(code))
+    const inputs: number[] = []
+    const want: number[] = []
+    for (let code = 0; code < 0x7c00; code++) {
+      const middle = (size(code) + size(code + 1)) / 2
+      inputs.push(middle, beside(middle, -1), beside(middle, 1))
+      want.push(code + (code % 2), code, code + 1)
+    }
+    const signed = Float32Array.from(inputs, (x) => (sign ? -x : x))
+    const got = new Uint16Array(signed.length)
+    narrow(signed.length, signed, got)
+    want.forEach((code, i) => {
+      assert.equal(got[i], code | sign, `${signed[i]}`)
+      assert.ok(Object.is(roundF16(signed[i]!), halfOf(code | sign)), `reference: ${signed[i]}`)
+    })
+  }
+  const special = new Uint16Array(5)
+  narrow(5, Float32Array.of(Infinity, -Infinity, 3e38, 1e-45, NaN), special)
+  assert.deepEqual([...special.subarray(0, 4)], [0x7c00, 0xfc00, 0x7c00, 0])
+  assert.ok(Number.isNaN(halfOf(special[4]!)))
 })
 
 test('Philox in C gives the words of Philox in TypeScript', () => {

@@ -15,6 +15,8 @@ export interface VectorTarget {
   readonly registers: 32 | 16
   /** Instructions for products of bf16 operands, where there are any faster than f32 multiply-adds. */
   readonly bf16Products?: 'bf16' | 'i16' | undefined
+  /** Rows of a product get the same bits however many there are: the batch may be spread over devices. */
+  readonly rowsAlike?: boolean
 }
 
 /** A piece of C that several kernels share: emit it once, before its first user. Equal names mean equal code. */
@@ -26,8 +28,8 @@ export interface Support {
 /** Element types that kernels compute in. */
 export type Float = 'f32' | 'f64'
 
-export const cTypes = { f32: 'float', f64: 'double', bf16: 'bf16' } as const
-export const floatBytes = { f32: 4, f64: 8, bf16: 2 } as const
+export const cTypes = { f32: 'float', f64: 'double', bf16: 'bf16', f16: 'f16' } as const
+export const floatBytes = { f32: 4, f64: 8, bf16: 2, f16: 2 } as const
 
 /** Elements of a vector register. */
 export const lanesOf = (dtype: Float, target: VectorTarget): number => target.vectorBytes / floatBytes[dtype]

@@ -43,9 +43,9 @@ static int enter_world(void) {
   return 1;
 }
 
-/* Everybody's copy of something of the same size, in rank order. Every process must call it. */
-void anneal_exchange(void *const mine, void *const all, const int64_t bytes) {
-  MPI_Allgather(mine, (int)bytes, MPI_BYTE, all, (int)bytes, MPI_BYTE, world);
+/* Everybody's copy of so many words of eight bytes, in rank order. Every process must call it. */
+void anneal_exchange(void *const mine, void *const all, const int64_t words) {
+  MPI_Allgather(mine, (int)words, element_type[8], all, (int)words, element_type[8], world);
 }
 
 int anneal_rank(void) { return world_rank; }

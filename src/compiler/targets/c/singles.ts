@@ -3,13 +3,15 @@
  * in a fixed number of leaves combined in a fixed tree, so their bits do not depend on the number of threads.
  */
 import type { Node } from '../../graph/node.ts'
-import { dtypeBytes, isFloat, sizeOf } from '../../graph/types.ts'
+import { dtypeBytes, isFloat, isHalf, sizeOf } from '../../graph/types.ts'
 import { concatAxis } from '../../ops/concat.ts'
+import { leavesOf } from '../../ops/leaves.ts'
 import { reducedAxes } from '../../ops/reduce.ts'
 import { leadingReduce, type Fusion, type SingleKernel } from './fuse.ts'
 import { indices, offsetAt, type Position } from './index.ts'
 import { range, rowShare, serialLimit, shared, type KernelText } from './rows.ts'
 import { emitScatter } from './scatter.ts'
+import { emitScatterLeaves } from './scatter-leaves.ts'
 import { localReads } from './span.ts'
 import { cType, literal, localType, Values } from './values.ts'
 
@@ -125,6 +127,7 @@ function emitPad(node: Node, fusion: Fusion): KernelText {
 
 /** Threads own columns, and every thread walks the rows in order: no atomics, one order of additions. */
 function emitScatterAdd(node: Node, fusion: Fusion): KernelText {
+  if (leavesOf(node) !== undefined) return emitScatterLeaves(node, fusion)
   const values = new Values(fusion)
   const [index, updates] = node.inputs as [Node, Node]
   const width = sizeOf(node.shape) / node.shape[0]!
@@ -156,6 +159,15 @@ function emitScatterAdd(node: Node, fusion: Fusion): KernelText {
 const maxLeaves = 16
 
 /**
+ * Into how many runs the rows of a sum are cut. Leaves that the sum has anyway (ops/leaves.ts) are halved while they are
+ * long, which depends on the length of a leaf and not on how many there are here.
+ */
+function leavesOfRows(given: number | undefined, rows: number, least: number): number {
+  if (given === undefined) return Math.max(1, Math.min(maxLeaves, Math.floor(rows / least)))
+  return rows / given >= 2 * least ? 2 * given : given
+}
+
+/**
  * Reduction over leading axes (column sums) or over everything: leaves are runs of rows, added pairwise. Leaves and their
  * tree are two steps, so that the many sums of a training step meet at the barriers that are there anyway.
  */
@@ -175,11 +187,12 @@ function emitColumns({ node, fused }: SingleKernel, fusion: Fusion): KernelText 
     isSum
       ? `${target} += ${other};`
       : `{ const ${type} x = ${other}; ${target} = ${target} < x ? x : ${target}; }`
-  const leaves = Math.max(1, Math.min(maxLeaves, Math.floor(rows / (whole ? 1024 : 16))))
+  const leaves = leavesOfRows(leavesOf(node), rows, whole ? 1024 : 16)
   const serial = size <= serialLimit
-  const stored = (text: string): string => (node.dtype === 'bf16' ? `f32_to_bf16(${text})` : text)
+  const stored = (text: string): string => (isHalf(node.dtype) ? `f32_to_${node.dtype}(${text})` : text)
   const leafBounds = [
-    `const int64_t from = ${rows}LL * leaf / ${leaves}, to = ${rows}LL * (leaf + 1) / ${leaves};`,
+    `int64_t from = ${rows}LL * leaf / ${leaves}, to = ${rows}LL * (leaf + 1) / ${leaves};`,
+    'OPAQUE(from, to)', // one text for leaves of one length, however many there are
     `${type} *const partial = (${type} *)scratch + leaf * ${columns};`,
   ]
   const countedFlops = counted(flops + (isFloat(node.dtype) ? 1 : 0))

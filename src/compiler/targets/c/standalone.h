@@ -1,7 +1,7 @@
 /*
- * A program that needs no Node: fills its inputs, runs some steps, and prints for each output a hash of its bytes and
- * the largest magnitude. It follows the emitted text, which defines the exports, and the tables `inputs`, `outputs` and
- * `guards`. The address sanitizer sees one arena, so it is told of the gaps between the buffers in it.
+ * A program that needs no Node: fills its inputs (of every rank the same), runs some steps, and prints for each output
+ * of the first rank a hash of its bytes and the largest magnitude. It follows the emitted text, which defines the
+ * exports, and the tables `inputs`, `outputs` and `guards`. The address sanitizer sees one arena, so it is told of the gaps between the buffers in it.
  * Usage: PROGRAM [steps]. Exit code 1 when memory is refused or an output is not finite.
  */
 #include <stdio.h>
@@ -20,6 +20,7 @@ static double read_element(const char *const at, const int64_t i, const enum ele
   case F32: return ((const float *)at)[i];
   case F64: return ((const double *)at)[i];
   case BF16: return bf16_to_f32(((const bf16 *)at)[i]);
+  case F16: return f16_to_f32(((const f16 *)at)[i]);
   case I32: return ((const int32_t *)at)[i];
   default: return ((const uint8_t *)at)[i];
   }
@@ -30,12 +31,13 @@ static void write_element(char *const at, const int64_t i, const enum element ty
   case F32: ((float *)at)[i] = (float)value; break;
   case F64: ((double *)at)[i] = value; break;
   case BF16: ((bf16 *)at)[i] = f32_to_bf16((float)value); break;
+  case F16: ((f16 *)at)[i] = f32_to_f16((float)value); break;
   case I32: ((int32_t *)at)[i] = (int32_t)value; break;
   default: ((uint8_t *)at)[i] = (uint8_t)value;
   }
 }
 
-static int is_float(const enum element type) { return type == F32 || type == F64 || type == BF16; }
+static int is_float(const enum element type) { return type == F32 || type == F64 || type == BF16 || type == F16; }
 
 /* Uniform in [low, high): element i of input n is a function of (n, i); whole numbers are rounded down. */
 static void fill(char *const arena, const slot *const input, const int number) {
@@ -68,12 +70,15 @@ int main(const int count, char **const arguments) {
     fprintf(stderr, "no memory for %lld bytes\n", (long long)anneal_arena_bytes());
     return 1;
   }
+  for (int rank = 0; rank < HOSTED; rank++) {
+    char *const own = anneal_arena(rank);
 #ifdef __SANITIZE_ADDRESS__
-  for (int i = 0; i < GUARDS; i++) __asan_poison_memory_region(arena + guards[i].offset, (size_t)guards[i].bytes);
+    for (int i = 0; i < GUARDS; i++) __asan_poison_memory_region(own + guards[i].offset, (size_t)guards[i].bytes);
 #else
-  (void)guards;
+    (void)guards;
 #endif
-  for (int i = 0; i < INPUTS; i++) fill(arena, &inputs[i], i);
+    for (int i = 0; i < INPUTS; i++) fill(own, &inputs[i], i);
+  }
   for (int step = 0; step < steps; step++) anneal_run();
   int finite = 1;
   for (int i = 0; i < OUTPUTS; i++) finite &= report(arena, &outputs[i]);

@@ -21,6 +21,7 @@ const elements: Readonly<Record<DType, string>> = {
   f32: 'F32',
   f64: 'F64',
   bf16: 'BF16',
+  f16: 'F16',
   i32: 'I32',
   u8: 'U8',
   bool: 'BOOL',

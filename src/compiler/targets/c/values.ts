@@ -3,7 +3,7 @@
  * object serves one kernel: it also collects which stored nodes the kernel reads and writes, in parameter order.
  */
 import type { Node } from '../../graph/node.ts'
-import { isFloat, sizeOf, type DType } from '../../graph/types.ts'
+import { isFloat, isHalf, sizeOf, type DType } from '../../graph/types.ts'
 import { constantOf, constantValue } from '../../ops/constant.ts'
 import { startOf } from '../../ops/slice.ts'
 import { permutationOf } from '../../ops/transpose.ts'
@@ -14,14 +14,15 @@ export const cType: Readonly<Record<DType, string>> = {
   f32: 'float',
   f64: 'double',
   bf16: 'bf16',
+  f16: 'f16',
   i32: 'int32_t',
   u8: 'uint8_t',
   bool: 'uint8_t',
 }
 
-/** Type of a local variable: bf16 is computed in float, truth values as int. */
+/** Type of a local variable: halves are computed in float, truth values as int. */
 export const localType = (dtype: DType): string =>
-  dtype === 'bf16' ? 'float' : dtype === 'bool' ? 'int' : cType[dtype]
+  isHalf(dtype) ? 'float' : dtype === 'bool' ? 'int' : cType[dtype]
 
 export function literal(value: number, dtype: DType): string {
   if (!isFloat(dtype)) return String(value)
@@ -88,14 +89,14 @@ export class Values {
 
   load(base: Node, at: string): string {
     const cell = `${this.pointer(base)}[${at}]`
-    return base.dtype === 'bf16' ? `bf16_to_f32(${cell})` : cell
+    return isHalf(base.dtype) ? `${base.dtype}_to_f32(${cell})` : cell
   }
 
   store(node: Node, at: string, value: string): string {
     const cell = `${this.pointer(node, true)}[${at}]`
-    if (node.dtype !== 'bf16') return `${cell} = ${value};`
+    if (!isHalf(node.dtype)) return `${cell} = ${value};`
     // Elementwise values are rounded when they are computed; sums are not.
-    return `${cell} = ${node.op.kind === 'elementwise' ? 'bf16_of_rounded' : 'f32_to_bf16'}(${value});`
+    return `${cell} = ${node.op.kind === 'elementwise' ? `${node.dtype}_of_rounded` : `f32_to_${node.dtype}`}(${value});`
   }
 
   /** The expression of an elementwise, gather or random node from its operands. */
@@ -106,7 +107,7 @@ export class Values {
     if (!node.op.c) return this.operand(node.inputs[0]!, position) // a stored view: a copy
     const args = node.inputs.map((x) => this.operand(x, position))
     const text = node.op.c(args, node.inputs.at(-1)!.dtype, node)
-    return node.dtype === 'bf16' && node.op.name !== 'cast' ? `round_bf16(${text})` : text
+    return isHalf(node.dtype) && node.op.name !== 'cast' ? `round_${node.dtype}(${text})` : text
   }
 
   #gather(node: Node, position: Position): string {

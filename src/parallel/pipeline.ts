@@ -1,0 +1,119 @@
+/**
+ * Forward and backward passes of one pipeline rank, in the order of a schedule, as one graph without branches. Every
+ * action waits for the one before it (`barrier`), so that a compiled program does what the schedule says, no earlier and
+ * no later, and holds as many activations as the schedule promises. Gradients of microbatches are added in their order,
+ * which makes a pipeline equal to gradient accumulation on one device, bit for bit.
+ */
+import { InternalError } from '../errors.ts'
+import type { Group } from '../compiler/graph/mesh.ts'
+import type { Node } from '../compiler/graph/node.ts'
+import { add } from '../compiler/ops/add.ts'
+import { barrier } from '../compiler/ops/barrier.ts'
+import { get } from '../compiler/ops/get.ts'
+import { grad } from '../compiler/ops/grad.ts'
+import { mul } from '../compiler/ops/mul.ts'
+import { receive, send } from '../compiler/ops/send.ts'
+import { sum } from '../compiler/ops/sum.ts'
+import type { Stages } from '../compiler/trace/stages.ts'
+import { isMessage, type Instruction, type Message } from './schedule/index.ts'
+
+export interface PipelineRank {
+  readonly stages: Stages
+  readonly instructions: readonly Instruction[]
+  readonly microbatches: number
+  /** The mesh axis of the pipeline. */
+  readonly group: Group
+  /** Inputs of a stage for a microbatch. `after` is applied to what must not be touched before its turn. */
+  readonly inputs: (stage: number, microbatch: number, after: (x: Node) => Node) => ReadonlyMap<string, Node>
+  /** A scalar that is 1, but not a constant: what the last stage's backward passes wait with. */
+  readonly one: Node
+  /** Which of those inputs get gradients. */
+  readonly parameters: (stage: number) => readonly string[]
+}
+
+export interface PipelineResult {
+  /** Losses of all microbatches added up, where this rank has the last stage. */
+  readonly loss: Node | null
+  /** For each stage of this rank the gradients of its parameters, added up over microbatches. */
+  readonly gradients: ReadonlyMap<number, ReadonlyMap<string, Node>>
+  /** Nothing that should come after the pipeline may begin before these. */
+  readonly last: readonly Node[]
+}
+
+/** Traces what one rank does. */
+export function runRank(rank: PipelineRank): PipelineResult {
+  const { stages, group } = rank
+  const end = stages.count - 1
+  const passes = new Map<
+    string,
+    { readonly carried: Node[]; readonly out: readonly Node[]; inputs: ReadonlyMap<string, Node> }
+  >()
+  // What is on its way between stages, by `forward 2.3`: for stage 2, microbatch 3.
+  const activations = new Map<string, readonly Node[]>()
+  const gradients = new Map<number, Map<string, Node>>()
+  let loss: Node | null = null
+  let before: readonly Node[] = []
+  const after = (x: Node): Node => before.reduce((value, token) => barrier(value, token), x)
+  const take = (direction: string, stage: number, microbatch: number): Node[] => {
+    const found = activations.get(`${direction} ${stage}.${microbatch}`)
+    if (!found)
+      throw new InternalError(`pipeline: nothing ${direction} for stage ${stage}, microbatch ${microbatch}`)
+    return found.map(after)
+  }
+  const forward = (stage: number, microbatch: number): void => {
+    const carried = stage === 0 ? [] : take('forward', stage, microbatch)
+    const inputs = rank.inputs(stage, microbatch, after)
+    const out = stages.run(stage, inputs, carried)
+    passes.set(`${stage}.${microbatch}`, { carried, out, inputs })
+    if (stage === end) loss = loss ? add(loss, out[0]!) : out[0]!
+    else activations.set(`forward ${stage + 1}.${microbatch}`, out)
+    before = stage === end ? [loss!] : out
+  }
+  const backward = (stage: number, microbatch: number): void => {
+    const { carried, out, inputs } = passes.get(`${stage}.${microbatch}`)!
+    passes.delete(`${stage}.${microbatch}`)
+    const objective =
+      stage === end
+        ? mul(out[0]!, after(rank.one))
+        : take('backward', stage, microbatch)
+            .map((g, i) =>
+              sum(
+                mul(out[i]!, g),
+                out[i]!.shape.map((_, axis) => axis),
+              ),
+            )
+            .reduce(add)
+    const paths = rank.parameters(stage)
+    const handle = grad(objective, [...carried, ...paths.map((path) => inputs.get(path)!)])
+    const parts = handle.types.map((_, i) => get(handle, i))
+    const down = parts.slice(0, carried.length)
+    activations.set(`backward ${stage - 1}.${microbatch}`, down)
+    const sums = gradients.get(stage) ?? new Map<string, Node>()
+    paths.forEach((path, i) => {
+      const part = parts[carried.length + i]!
+      const known = sums.get(path)
+      sums.set(path, known ? add(known, part) : part)
+    })
+    gradients.set(stage, sums)
+    before = [...down, ...sums.values()]
+  }
+  const exchange = ({ kind, stage, microbatch, peer, direction }: Message): void => {
+    // A forward message is named by the stage it goes to, a backward one too.
+    const target = kind === 'receive' ? stage : direction === 'forward' ? stage + 1 : stage - 1
+    const key = `${direction} ${target}.${microbatch}`
+    if (kind === 'send') {
+      before = activations.get(key)!.map((x, i) => send(after(x), group, peer, `${key} ${i}`))
+      return
+    }
+    const received = stages.carries.map((type, i) => receive(type, group, peer, `${key} ${i}`, before))
+    activations.set(key, received)
+    before = received
+  }
+  for (const instruction of rank.instructions) {
+    if (isMessage(instruction)) exchange(instruction)
+    else if (instruction.kind === 'F') forward(instruction.stage, instruction.microbatch)
+    else if (instruction.kind === 'B') backward(instruction.stage, instruction.microbatch)
+    else throw new InternalError('pipeline: a split backward pass was not lowered')
+  }
+  return { loss, gradients, last: before }
+}
