@@ -50,6 +50,10 @@ const benches: Readonly<Record<string, Bench>> = {
     does: 'the attention kernels against the peak [--rounds 7] [--seconds 0.1] [--threads N]',
     load: () => import('./attention.ts'),
   },
+  ranks: {
+    does: 'the default recipe on one rank and on two that share the machine, and messages between them [--rounds 7] [--seconds 1] [--threads N]',
+    load: () => import('./ranks.ts'),
+  },
   startup: {
     does: 'how long help and compiling the default recipe and GPT-2 124M take, cold and cached [--json]',
     load: () => import('./startup.ts'),

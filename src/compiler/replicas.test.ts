@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { compile } from './compile.ts'
-import type { Mesh } from './graph/mesh.ts'
+import { whole, type Mesh } from './graph/mesh.ts'
 import { valueType } from './graph/types.ts'
 import { strangers } from './replicas.ts'
 
@@ -38,6 +38,7 @@ test('a bit that flips on one rank is found', async () => {
           context: 'gather',
           settle: () => null,
           inLoop: () => false,
+          boundary: ({ shape }) => whole(shape.length),
         },
         placeOf: () => ({ layout: { dims: [[]], partial: {} }, weight: false }),
       },

@@ -236,14 +236,12 @@ void *anneal_traffic(void) { return traffic; }
 
 /* ---- waiting -------------------------------------------------------------------------------------------------- */
 
-/* Seconds after which a wait for another rank ends the program; 0: never. */
-static double patience(void) {
-  static double seconds = -1;
-  if (seconds < 0) {
-    const char *const given = getenv("ANNEAL_PATIENCE");
-    seconds = given ? atof(given) : 0;
-  }
-  return seconds;
+/* Seconds after which a wait for another rank ends the program; 0: never. Read once, when the program is opened. */
+static double patience;
+
+static void read_patience(void) {
+  const char *const given = getenv("ANNEAL_PATIENCE");
+  patience = given ? atof(given) : 0;
 }
 
 static double wall_clock(void) {
@@ -259,7 +257,7 @@ static void give_up(const collective *const c, const int rank, const int missing
   char host[256] = "?";
   gethostname(host, sizeof host - 1);
   fprintf(stderr, "error: rank %d on %s, step %lld, %s: rank %d did not come within %g seconds\n", rank, host,
-          (long long)atomic_load(&steps_run), c->name, missing, patience());
+          (long long)atomic_load(&steps_run), c->name, missing, patience);
   fflush(stderr);
   _exit(1);
 }

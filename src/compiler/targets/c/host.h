@@ -86,6 +86,9 @@ static char *fresh_pages(const size_t bytes) {
 /* Allocates the arenas and starts the teams. Returns the first rank's arena, or 0 when there is not enough memory. */
 void *anneal_open(void) {
   if (programs[0].arena) return programs[0].arena;
+#if RANKS > 1
+  read_patience();
+#endif
 #ifdef ANNEAL_MPI
   if (!enter_world()) return 0;
 #endif

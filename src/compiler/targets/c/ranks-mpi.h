@@ -75,7 +75,7 @@ static void begin_send(const collective *const c, const void *const from, const 
 }
 
 static void finish_pending(const collective *const c) {
-  const double limit = patience(), began = limit > 0 ? wall_clock() : 0;
+  const double limit = patience, began = limit > 0 ? wall_clock() : 0;
   for (int64_t tries = 0;; tries++) {
     int done;
     MPI_Testall(pending.count, pending.request, &done, MPI_STATUSES_IGNORE);
