@@ -58,6 +58,10 @@ const benches: Readonly<Record<string, Bench>> = {
     does: 'half a gigabyte of state: how long a step is kept, how long writing and loading take [--rounds 5]',
     load: () => import('./checkpoint.ts'),
   },
+  ranks: {
+    does: 'the default recipe on one rank and on two that share the machine, and messages between them [--rounds 7] [--seconds 1] [--threads N]',
+    load: () => import('./ranks.ts'),
+  },
   startup: {
     does: 'how long help and compiling the default recipe and GPT-2 124M take, cold and cached [--json]',
     load: () => import('./startup.ts'),

@@ -9,27 +9,12 @@ import { compile, sizeOf, type CompileOptions, type Program } from '../src/compi
 import { resolveConfig, type LanguageConfig, type LanguageOverrides } from '../src/models/language/config.ts'
 import { stepSource, type Source } from '../src/train/programs.ts'
 import type { Parallel } from '../src/compiler/ranked.ts'
-import { parallelOf, type Plan } from '../src/parallel/plan.ts'
+import { parallelOf } from '../src/parallel/plan.ts'
 import { makeSchedule } from '../src/parallel/schedule/index.ts'
 import { pipelineSources } from '../src/train/pipeline.ts'
+import { planOf } from './plans.ts'
 
 const vocab = 16
-
-/** A plan from its shortest text: `data=2 tensor=2 zero=3 sequence`. */
-function planOf(text: string): Plan {
-  const plan = { mesh: [] as MeshAxis[], zero: 0, sequence: false, attention: 'gather' }
-  for (const word of text.split(' ')) {
-    const [name, value] = word.split('=') as [string, string?]
-    if (name === 'zero') plan.zero = Number(value)
-    else if (name === 'sequence') plan.sequence = true
-    else if (name === 'attention') plan.attention = value!
-    else if (value !== undefined) plan.mesh.push({ name, size: Number(value) })
-  }
-  if (plan.attention === 'ring') {
-    plan.mesh = plan.mesh.map((axis) => (axis.name === 'context' ? { ...axis, order: 'zigzag' } : axis))
-  }
-  return plan as unknown as Plan
-}
 
 const configOf = (overrides: LanguageOverrides): LanguageConfig =>
   resolveConfig({

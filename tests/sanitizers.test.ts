@@ -17,8 +17,10 @@ import { resolveConfig, type LanguageConfig, type LanguageOverrides } from '../s
 import { readPublicConfig } from '../src/models/public/config.ts'
 import { compilePublic } from '../src/models/public/programs.ts'
 import { fixture } from '../src/models/public/testing.ts'
+import { parallelOf } from '../src/parallel/plan.ts'
 import { compileEvaluation } from '../src/train/programs.ts'
 import { compileStep } from '../src/train/step.ts'
+import { planOf } from './plans.ts'
 
 const vocab = 41
 const options: CompileOptions = { target: 'text', threads: 3, apart: true }
@@ -67,6 +69,16 @@ const programs: Readonly<Record<string, () => Promise<Program>>> = {
       config('modern', { precision: 'fp8', fp8Scaling: 'block', optim: { name: 'adafactor' } }),
       vocab,
       options,
+    ),
+  'training step on 2 x 2 ranks of two threads': () =>
+    compileStep(
+      config('modern', { optim: { name: 'adamw' }, model: { width: 32, heads: 4, context: 16 } }),
+      40,
+      {
+        ...options,
+        threads: 2,
+        parallel: parallelOf(planOf('data=2 tensor=2 zero=2 sequence')),
+      },
     ),
   'evaluation, modern': () => compileEvaluation(config('modern'), vocab, options),
   'evaluation, GPT-2, bf16': () => compileEvaluation(config('gpt2', { precision: 'bf16' }), vocab, options),

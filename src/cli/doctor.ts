@@ -27,6 +27,7 @@ export const doctor: Command = {
   async run(io) {
     const { cacheDir } = await import('../compiler/runtime/cache.ts')
     const { findCompiler } = await import('../compiler/runtime/toolchain.ts')
+    const { findMpi } = await import('../compiler/runtime/mpi.ts')
     const { measurePeak } = await import('../compiler/runtime/peak.ts')
     const cores = availableParallelism()
     const compiler = await attempt(findCompiler)
@@ -34,6 +35,7 @@ export const doctor: Command = {
     const peak =
       compiler.error === undefined ? await attempt(() => measurePeak({ threads: cores })) : undefined
     const cache = await attempt(async () => cacheDir())
+    const mpi = await attempt(findMpi)
     const findings: Finding[] = [
       {
         name: 'compiler',
@@ -54,7 +56,12 @@ export const doctor: Command = {
     ]
     const unused = [
       { name: 'GPU', found: 'not used yet: training runs on the processor', ok: true },
-      { name: 'MPI', found: 'not used yet: one machine, several threads', ok: true },
+      // Only ranks that are processes need it.
+      {
+        name: 'MPI',
+        found: mpi.error ? `none; ${mpi.error.complaint.fix}` : mpi.value.version,
+        ok: true,
+      },
     ]
     const problems = findings.filter(({ ok }) => !ok)
     const rows = [...findings, ...unused].map(({ name, found, ok }) => [ok ? ' ' : '!', name, found])

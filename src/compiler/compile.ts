@@ -4,7 +4,7 @@
  * input of the same name, in place, and stays in the program between runs.
  */
 import { failure, InternalError, type UserError } from '../errors.ts'
-import { ranksOf, sameLayout, whole as wholeLayout, type Layout } from './graph/mesh.ts'
+import { isWhole, ranksOf, sameLayout, whole as wholeLayout, type Layout } from './graph/mesh.ts'
 import type { Fp8Scaling } from './composites/dot-fp8.ts'
 import { Graph, inGraph, type Func } from './graph/node.ts'
 import { bytesOf, formatType, sizeOf, typeError, type DType, type ValueType } from './graph/types.ts'
@@ -12,7 +12,7 @@ import { flopsOf } from './ops/cost.ts'
 import { runPipeline, type Policies } from './passes/pipeline.ts'
 import type { Precision } from './passes/precision.ts'
 import { readProfile, type Profile } from './profile.ts'
-import { layoutsOf, readTraffic, type Memory, type LivePiece, type Traffic } from './ranked-native.ts'
+import { layoutsOf, readTraffic, type Memory, type Traffic } from './ranked-native.ts'
 import {
   partitionProgram,
   RankedValues,
@@ -23,7 +23,9 @@ import {
   type Partitioned,
   type StageSource,
 } from './ranked.ts'
+import { strangers } from './replicas.ts'
 import { machine } from './runtime/machine.ts'
+import { findMpi, loadMpi } from './runtime/mpi.ts'
 import { openNative, type NativeProgram } from './runtime/native.ts'
 import { compileShared } from './runtime/toolchain.ts'
 import { buildC, isState, type ArenaLayout, type Slot } from './targets/c/build.ts'
@@ -113,6 +115,11 @@ export interface Program {
   /** What each collective of a program over several ranks has sent so far; empty for others and for the reference. */
   traffic(): Traffic[]
   /**
+   * Compares the state that ranks hold alike, by hashes.
+   * @throws UserError naming the ranks that have other bits than most.
+   */
+  checkReplicas(): void
+  /**
    * What the runs since the last call of `profile` cost, kernel by kernel.
    * @throws UserError for a program compiled without `profile: true`.
    */
@@ -181,12 +188,20 @@ export async function compile<I extends Tree<ValueType>>(
   const here = await machine()
   const { vectorBytes, registers, bf16Products } = here
   const ranks = cut ? ranksOf(cut.mesh) : 1
+  if (cut && cut.parts.length > 1) {
+    throw failure({
+      where: name,
+      got: 'a pipeline on native ranks',
+      expected: 'the same program on every rank',
+      fix: "use target 'reference' for pipelines",
+    })
+  }
   const threads = options.threads || Math.max(1, Math.floor(here.cores / ranks))
   const layouts = cut?.parts[0] && layoutsOf(cut.parts[0])
   const lent = new Map(
     (known?.inputs ?? []).flatMap((slot) => {
       const mine = func.params[traced.inputPaths.indexOf(slot.path)]?.type
-      const alike = ranks === known!.native.arenas.length && sameCut(layouts, known!.layouts, slot.path)
+      const alike = ranks === known!.ranks && sameCut(layouts, known!.layouts, slot.path)
       return mine && alike && formatType(mine) === formatType(slot.type) ? [[slot.path, slot]] : []
     }),
   )
@@ -218,15 +233,18 @@ export async function compile<I extends Tree<ValueType>>(
     },
   }
   if (options.target === 'text') return { ...described, ...onlyText(name), compileSeconds: seconds() }
+  const processes = options.parallel?.transport === 'mpi'
+  if (processes) await loadMpi()
   const compiled = await compileShared({
     name,
     source: built.source,
     flags: [
+      ...(processes ? (await findMpi()).flags : []),
       ...(options.checking ? ['-DANNEAL_COUNT'] : []),
       ...(options.profile ? ['-DANNEAL_PROFILE'] : []),
     ],
   })
-  const native = openNative(compiled.path, built.arenaBytes, ranks, known?.native)
+  const native = openNative(compiled.path, built.arenaBytes, processes ? 1 : ranks, known?.native)
   const slotsOf = built.parts.map(
     ({ inputs, outputs }) => new Map([...outputs, ...inputs].map((slot) => [slot.path, slot])),
   )
@@ -242,31 +260,53 @@ export async function compile<I extends Tree<ValueType>>(
     return made
   }
   const write = (path: string, values: ArrayLike<number>): void => fillView(name, path, view(path), values)
-  const pieces = (path: string): LivePiece[] => {
+  const wholeTypes = new Map([...shared.outputs, ...shared.inputs])
+  const isHere = (rank: number): boolean => !processes || rank === native.rank()
+  const pieces = (path: string): NativePiece[] => {
     if (lent.has(path)) return internals.get(options.shares!)!.pieces(path)
+    if (!slotsOf.some((slots) => slots.has(path))) throw noSuch(path)
     const held = built.parts.flatMap(({ ranks }, part) => {
       const slot = slotsOf[part]!.get(path)
       const layout = cut && layoutsOf(cut.parts[part]!).get(path)
       if (!slot || !layout) return []
-      return ranks.map((rank) => ({ rank, layout, data: viewOf(native.arenas[rank]!, slot) }))
+      return ranks.filter(isHere).map((rank) => {
+        return { rank, layout, data: viewOf(native.arenas[processes ? 0 : rank]!, slot) }
+      })
     })
-    if (held.length === 0) throw noSuch(path)
     return held.toSorted((a, b) => a.rank - b.rank)
   }
-  const wholeTypes = new Map([...shared.outputs, ...shared.inputs])
-  const values =
-    cut && new RankedValues(cut, wholeTypes, pieces, (type) => new arrays[type.dtype](sizeOf(type.shape)))
-  const border: Pick<Program, 'view' | 'write'> = values
-    ? {
-        view: (path) => values.view(path),
-        write(path, given) {
-          const type = wholeTypes.get(path)
-          if (!type) throw noSuch(path)
-          checkLength(name, path, sizeOf(type.shape), given)
-          values.write(path, given)
-        },
-      }
-    : { view, write }
+  // A process has its own pieces only; a value that is cut is asked of all, so all of them must ask.
+  const everywhere = (path: string): NativePiece[] => {
+    const held = pieces(path)
+    const [first] = held
+    if (!processes || (first && isWhole(first.layout))) return held
+    if (!first || built.parts.length > 1) {
+      throw failure({
+        where: name,
+        got: `'${path}' of a pipeline whose ranks are processes`,
+        expected: 'a value that this rank has whole',
+        fix: 'read it from a checkpoint',
+      })
+    }
+    const { layout, data } = first
+    const { dtype } = wholeTypes.get(path)!
+    const all = native.exchange(new Uint8Array(data.buffer, data.byteOffset, data.byteLength), ranks)
+    return all.map((bytes, rank) => ({ rank, layout, data: new arrays[dtype](bytes.buffer) }))
+  }
+  const inward = cut && new RankedValues(cut, wholeTypes, pieces, valuesOf)
+  const outward = cut && new RankedValues(cut, wholeTypes, everywhere, valuesOf)
+  const border: Pick<Program, 'view' | 'write'> =
+    inward && outward
+      ? {
+          view: (path) => outward.view(path),
+          write(path, given) {
+            const type = wholeTypes.get(path)
+            if (!type) throw noSuch(path)
+            checkLength(name, path, sizeOf(type.shape), given)
+            inward.write(path, given)
+          },
+        }
+      : { view, write }
   const program: Program = {
     ...described,
     compileSeconds: seconds(),
@@ -281,6 +321,33 @@ export async function compile<I extends Tree<ValueType>>(
     runBlocking: () => native.runBlocking(),
     countedFlops: () => native.countedFlops(),
     traffic: () => (ranks === 1 ? [] : readTraffic(native.traffic, built.collectives, ranks)),
+    checkReplicas() {
+      if (!cut) return
+      const stateOf = built.parts.map(({ inputs }) =>
+        inputs.filter(({ path }) => isState(path) && !lent.has(path)),
+      )
+      const most = Math.max(...stateOf.map((slots) => slots.length))
+      const hashesOf = (rank: number): BigUint64Array => {
+        const hashes = new BigUint64Array(most)
+        const slots = stateOf[built.parts.findIndex(({ ranks }) => ranks.includes(rank))]!
+        slots.forEach(({ offset, type }, i) => {
+          hashes[i] = native.hash(processes ? 0 : rank, offset, bytesOf(type))
+        })
+        return hashes
+      }
+      const all = processes
+        ? native
+            .exchange(new Uint8Array(hashesOf(native.rank()).buffer), ranks)
+            .map((bytes) => new BigUint64Array(Uint8Array.from(bytes).buffer))
+        : Array.from({ length: ranks }, (_, rank) => hashesOf(rank))
+      built.parts.forEach((part, at) =>
+        stateOf[at]!.forEach(({ path }, i) => {
+          const layout = layoutsOf(cut.parts[at]!).get(path)!
+          const odd = strangers(cut.mesh, layout, part.ranks, (rank) => all[rank]![i]!)
+          if (odd.length > 0) throw differs(path, odd)
+        }),
+      )
+    },
     profile() {
       if (!options.profile) throw notProfiled(name)
       const { bytes } = profileLayout(built.sites, threads)
@@ -289,9 +356,11 @@ export async function compile<I extends Tree<ValueType>>(
     close: () => native.close(),
   }
   const own = first.inputs.filter((slot) => !lent.has(slot.path))
-  internals.set(program, { native, inputs: own, layouts, pieces })
+  internals.set(program, { native, ranks, inputs: own, layouts, pieces })
   return program
 }
+
+type NativePiece = HeldPiece & { readonly data: Values }
 
 /** What one device holds: everything. */
 const wholePiece = (data: HeldPiece['data'], { shape }: ValueType): HeldPiece => ({
@@ -305,9 +374,10 @@ const internals = new WeakMap<
   Program,
   {
     readonly native: NativeProgram
+    readonly ranks: number
     readonly inputs: readonly Slot[]
     readonly layouts: ReadonlyMap<string, Layout> | undefined
-    readonly pieces: (path: string) => LivePiece[]
+    readonly pieces: (path: string) => NativePiece[]
   }
 >()
 
@@ -358,6 +428,8 @@ const arrays = {
   bool: Uint8Array,
 } as const satisfies Record<DType, unknown>
 
+const valuesOf = ({ dtype, shape }: ValueType): Values => new arrays[dtype](sizeOf(shape))
+
 const viewOf = (arena: ArrayBuffer, { type, offset }: Slot): Values =>
   new arrays[type.dtype](arena, offset, sizeOf(type.shape))
 
@@ -384,6 +456,7 @@ function onlyText(
   | 'runBlocking'
   | 'countedFlops'
   | 'traffic'
+  | 'checkReplicas'
   | 'profile'
   | 'close'
 > {
@@ -404,10 +477,19 @@ function onlyText(
     runBlocking: refuse,
     countedFlops: refuse,
     traffic: refuse,
+    checkReplicas: refuse,
     profile: refuse,
     close() {},
   }
 }
+
+const differs = (path: string, ranks: readonly number[]): UserError =>
+  failure({
+    where: `'${path}' on rank ${ranks.join(' and ')}`,
+    got: 'other bits than on the ranks that hold the same part',
+    expected: 'the same bits',
+    fix: 'go back to the last checkpoint; if it happens again on that rank, its hardware is at fault',
+  })
 
 const notProfiled = (program: string): UserError =>
   failure({
@@ -485,6 +567,7 @@ function interpreted(
     runBlocking: run,
     countedFlops: () => 0,
     traffic: () => [],
+    checkReplicas() {},
     profile() {
       throw notProfiled('reference')
     },

@@ -1,18 +1,13 @@
-/** A native program over several ranks: what each rank holds, and what its collectives have sent. */
+/** A native program over several ranks: how its values lie, and what its collectives have sent. */
 import type { Layout } from './graph/mesh.ts'
-import type { HeldPiece, Part } from './ranked.ts'
+import type { Part } from './ranked.ts'
 import type { CollectiveSite } from './targets/c/collectives.ts'
 
 /** The memory types of values. */
 export type Memory = Float32Array | Float64Array | Int32Array | Uint8Array | Uint16Array
 
-/** What one rank holds of a value: a view of its arena. */
-export interface LivePiece extends HeldPiece {
-  readonly data: Memory
-}
-
 /** How inputs and results lie, by path. */
-export const layoutsOf = ({ inputs, outputs, inputPaths, outputPaths }: Part): ReadonlyMap<string, Layout> =>
+export const layoutsOf = ({ inputPaths, outputPaths, inputs, outputs }: Part): ReadonlyMap<string, Layout> =>
   new Map([
     ...outputPaths.map((path, i) => [path, outputs[i]!] as const),
     ...inputPaths.map((path, i) => [path, inputs[i]!] as const),

@@ -20,6 +20,8 @@ export interface Parallel {
   readonly placement: Placement
   /** Results under `state` lie where the input of the same path does; other results are whole everywhere. */
   readonly placeOf: (path: string, type: ValueType) => InputPlace
+  /** How native ranks exist: threads of this process (default), or processes that mpirun started, this being one. */
+  readonly transport?: 'threads' | 'mpi'
   /** Programs of the stages of a pipeline. */
   readonly pipeline?: {
     readonly axis: string

@@ -22,6 +22,11 @@ export interface NativeProgram {
   profile(bytes: number): ArrayBuffer
   /** What collectives have sent so far, as collectives.h counts it. */
   traffic(bytes: number): ArrayBuffer
+  /** Where ranks are processes: which one this is, and what all of them have in the place of `mine`, one after the other. */
+  rank(): number
+  exchange(mine: Uint8Array, ranks: number): Uint8Array<ArrayBuffer>[]
+  /** A hash of a part of a rank's arena. */
+  hash(rank: number, offset: number, bytes: number): bigint
   close(): void
 }
 
@@ -86,6 +91,27 @@ export function openNative(
       if (closed) throw new InternalError('this program is closed')
       return viewMemory(library.func('void *anneal_traffic(void)')(), bytes)
     },
+    rank: () => library.func('int anneal_rank(void)')() as number,
+    exchange(mine, ranks) {
+      // Whole words, for MPI counts in 32 bits.
+      const padded = new Uint8Array(Math.ceil(mine.length / 8) * 8)
+      padded.set(mine)
+      const all = new Uint8Array(ranks * padded.length)
+      library.func('void anneal_exchange(void *mine, void *all, int64_t words)')(
+        padded,
+        all,
+        padded.length / 8,
+      )
+      return Array.from({ length: ranks }, (_, rank) =>
+        all.slice(rank * padded.length, rank * padded.length + mine.length),
+      )
+    },
+    hash: (rank, offset, bytes) =>
+      BigInt(
+        library.func('uint64_t anneal_hash(int rank, int64_t offset, int64_t bytes)')(rank, offset, bytes) as
+          | number
+          | bigint,
+      ),
     close() {
       if (closed) return
       closed = true

@@ -141,13 +141,16 @@ function firstError(error: unknown): string {
 export type SharedLibrary = ReturnType<typeof koffi.load>
 
 /**
- * Loads a library made by `compileShared`. Each function is bound by its C prototype: `lib.func('int run(int steps)')`.
+ * Loads a library made by `compileShared`; `global`: what it defines is there for libraries loaded later. Each function is bound by its C prototype: `lib.func('int run(int steps)')`.
  *
  * @throws UserError when the file is missing or damaged.
  */
-export function loadShared(path: string): SharedLibrary {
+export function loadShared(
+  path: string,
+  { global = false }: { readonly global?: boolean } = {},
+): SharedLibrary {
   try {
-    return koffi.load(path)
+    return koffi.load(path, { global })
   } catch (error) {
     throw failure({
       where: path,

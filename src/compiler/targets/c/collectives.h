@@ -20,7 +20,7 @@ typedef struct {
   const char *name;            /* for messages: what, over which axes, from which line */
   int members;                 /* of a group */
   int axes, step[MAX_AXES][2]; /* size and rank distance of each mesh axis, outermost first */
-  int zigzag;                  /* pieces i and 2n-1-i of 2n, instead of i of n */
+  int rounds;                  /* pieces i, i + n, i + 2n, ... of each member; ZIGZAG: i and 2n-1-i */
   int by;                      /* SHIFT */
   int alone;                   /* small: the first thread of each rank does it by itself */
   int64_t element;             /* bytes */
@@ -64,15 +64,20 @@ static void group_ranks(const collective *const c, const int rank, int *const ra
 
 /* ---- what goes from member s to member d ------------------------------------------------------------------------ */
 
-#define MAX_MOVES 4
+#define ZIGZAG 0
+#define MAX_OWNED 8
+#define MAX_MOVES (MAX_OWNED * MAX_OWNED)
 
 typedef struct {
-  int parts, owned, own[2];
+  int parts, owned, own[MAX_OWNED];
 } cut;
 
 static cut cut_of(const collective *const c, const int member) {
-  if (c->zigzag) return (cut){2 * c->members, 2, {member, 2 * c->members - 1 - member}};
-  return (cut){c->members, 1, {member, 0}};
+  const int n = c->members;
+  if (c->rounds == ZIGZAG) return (cut){2 * n, 2, {member, 2 * n - 1 - member}};
+  cut pieces = {c->rounds * n, c->rounds, {0}};
+  for (int i = 0; i < c->rounds; i++) pieces.own[i] = member + i * n;
+  return pieces;
 }
 
 /* One dimension is whole on one side and cut on the other; the pieces are those of `member`. */
@@ -180,7 +185,7 @@ static void combine_move(const collective *const c, char *const *const out, cons
 /*
  * Sums and maxima in a fixed binary tree, neighbours first: ((0 1) (2 3)) ((4 5) (6 7)); an odd one out goes up as it is.
  * `level` is the stack of what is combined so far: after member i, as many pairs close as i + 1 has factors of two.
- * bf16 is added up in f32 and rounded once.
+ * bf16 and f16 are added up in f32 and rounded once.
  */
 #define TREE_LEVELS 20
 #define TREE_BLOCK 256
@@ -215,6 +220,7 @@ static void combine_move(const collective *const c, char *const *const out, cons
 COMBINATIONS(f32, float, float, SAME, SAME)
 COMBINATIONS(f64, double, double, SAME, SAME)
 COMBINATIONS(bf16, bf16, float, bf16_to_f32, f32_to_bf16)
+COMBINATIONS(f16, f16, float, f16_to_f32, f32_to_f16)
 COMBINATIONS(u8, uint8_t, uint8_t, SAME, SAME)
 COMBINATION(sum_i32, uint32_t, uint32_t, SAME, SAME, PLUS)
 COMBINATION(max_i32, int32_t, int32_t, SAME, SAME, MAXIMUM)
@@ -230,14 +236,12 @@ void *anneal_traffic(void) { return traffic; }
 
 /* ---- waiting -------------------------------------------------------------------------------------------------- */
 
-/* Seconds after which a wait for another rank ends the program; 0: never. */
-static double patience(void) {
-  static double seconds = -1;
-  if (seconds < 0) {
-    const char *const given = getenv("ANNEAL_PATIENCE");
-    seconds = given ? atof(given) : 0;
-  }
-  return seconds;
+/* Seconds after which a wait for another rank ends the program; 0: never. Read once, when the program is opened. */
+static double patience;
+
+static void read_patience(void) {
+  const char *const given = getenv("ANNEAL_PATIENCE");
+  patience = given ? atof(given) : 0;
 }
 
 static double wall_clock(void) {
@@ -253,7 +257,7 @@ static void give_up(const collective *const c, const int rank, const int missing
   char host[256] = "?";
   gethostname(host, sizeof host - 1);
   fprintf(stderr, "error: rank %d on %s, step %lld, %s: rank %d did not come within %g seconds\n", rank, host,
-          (long long)atomic_load(&steps_run), c->name, missing, patience());
+          (long long)atomic_load(&steps_run), c->name, missing, patience);
   fflush(stderr);
   _exit(1);
 }

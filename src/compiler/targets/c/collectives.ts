@@ -119,7 +119,7 @@ export function emitCollective(
     members: groupSize(attrs),
     axes: attrs.steps.length,
     step: stepsText(attrs),
-    zigzag: attrs.order === 'zigzag' ? 1 : 0,
+    rounds: attrs.order === 'zigzag' ? 'ZIGZAG' : attrs.order === 'plain' ? 1 : attrs.order,
     by: (node.attrs['by'] as number | undefined) ?? 0,
     alone: alone ? 1 : 0,
     element: dtypeBytes[node.dtype],

@@ -86,6 +86,12 @@ static char *fresh_pages(const size_t bytes) {
 /* Allocates the arenas and starts the teams. Returns the first rank's arena, or 0 when there is not enough memory. */
 void *anneal_open(void) {
   if (programs[0].arena) return programs[0].arena;
+#if RANKS > 1
+  read_patience();
+#endif
+#ifdef ANNEAL_MPI
+  if (!enter_world()) return 0;
+#endif
   for (int rank = 0; rank < HOSTED; rank++) {
     char *const arena = fresh_pages(ARENA_SIZE);
     if (!arena) {
@@ -125,6 +131,21 @@ void anneal_run(void) {
   for (int rank = 1; rank < HOSTED; rank++) wait_for(&done[rank], runs, 0);
 #endif
 }
+
+#if RANKS > 1
+/* Of what replicas must agree in: eight words side by side, each multiplied by an odd number after every word added. */
+uint64_t anneal_hash(const int rank, const int64_t offset, const int64_t bytes) {
+  const char *const at = programs[rank].arena + offset;
+  uint64_t lane[8] = {1, 2, 3, 4, 5, 6, 7, 8}, hash = (uint64_t)bytes;
+  for (int64_t i = 0; i < bytes; i += 64) {
+    uint64_t word[8] = {0};
+    memcpy(word, at + i, (size_t)(bytes - i < 64 ? bytes - i : 64));
+    for (int k = 0; k < 8; k++) lane[k] = ((lane[k] ^ word[k]) * 0x9e3779b97f4a7c15u) ^ (lane[k] >> 29);
+  }
+  for (int k = 0; k < 8; k++) hash = ((hash ^ lane[k]) * 0x9e3779b97f4a7c15u) ^ (hash >> 31);
+  return hash;
+}
+#endif
 
 int64_t anneal_arena_bytes(void) { return ARENA_BYTES; }
 

@@ -70,7 +70,7 @@ static struct {
 INLINE int rank_here(void) { return seat; }
 
 static void await_rank(tide *const t, const uint32_t call, const collective *const c, const int rank) {
-  if (!wait_for(t, call, patience())) give_up(c, seat, rank);
+  if (!wait_for(t, call, patience)) give_up(c, seat, rank);
 }
 
 /* Bytes of a move that this thread takes, in multiples of 64 elements. */

@@ -1,7 +1,7 @@
 /*
- * A program that needs no Node: fills its inputs, runs some steps, and prints for each output a hash of its bytes and
- * the largest magnitude. It follows the emitted text, which defines the exports, and the tables `inputs`, `outputs` and
- * `guards`. The address sanitizer sees one arena, so it is told of the gaps between the buffers in it.
+ * A program that needs no Node: fills its inputs (of every rank the same), runs some steps, and prints for each output
+ * of the first rank a hash of its bytes and the largest magnitude. It follows the emitted text, which defines the
+ * exports, and the tables `inputs`, `outputs` and `guards`. The address sanitizer sees one arena, so it is told of the gaps between the buffers in it.
  * Usage: PROGRAM [steps]. Exit code 1 when memory is refused or an output is not finite.
  */
 #include <stdio.h>
@@ -70,12 +70,15 @@ int main(const int count, char **const arguments) {
     fprintf(stderr, "no memory for %lld bytes\n", (long long)anneal_arena_bytes());
     return 1;
   }
+  for (int rank = 0; rank < HOSTED; rank++) {
+    char *const own = anneal_arena(rank);
 #ifdef __SANITIZE_ADDRESS__
-  for (int i = 0; i < GUARDS; i++) __asan_poison_memory_region(arena + guards[i].offset, (size_t)guards[i].bytes);
+    for (int i = 0; i < GUARDS; i++) __asan_poison_memory_region(own + guards[i].offset, (size_t)guards[i].bytes);
 #else
-  (void)guards;
+    (void)guards;
 #endif
-  for (int i = 0; i < INPUTS; i++) fill(arena, &inputs[i], i);
+    for (int i = 0; i < INPUTS; i++) fill(own, &inputs[i], i);
+  }
   for (int step = 0; step < steps; step++) anneal_run();
   int finite = 1;
   for (int i = 0; i < OUTPUTS; i++) finite &= report(arena, &outputs[i]);

@@ -1,0 +1,69 @@
+/**
+ * How long messages between ranks take, measured with what carries them in training: a small program in which every rank
+ * sends a value to the next, for values of several sizes, as threads or (in each process that mpirun started) over MPI.
+ * A message of b bytes takes latency + b / bandwidth seconds.
+ */
+import { groupOf, whole, type Mesh } from '../compiler/graph/mesh.ts'
+import { compile, iota, scan, Tensor, valueType, type Tensors } from '../compiler/index.ts'
+import { shift } from '../compiler/ops/shift.ts'
+import type { Parallel } from '../compiler/ranked.ts'
+import { placementOf } from './plan.ts'
+
+export interface LinkMeasure {
+  /** Seconds for the smallest message. */
+  readonly latency: number
+  /** Bytes a second of a large one, one way, while as much comes the other way. */
+  readonly bandwidth: number
+  readonly samples: readonly { readonly bytes: number; readonly seconds: number }[]
+}
+
+/** Bytes of the messages, and how many of each are sent in a run. */
+const messages = [
+  [64, 200],
+  [4 << 10, 100],
+  [64 << 10, 50],
+  [1 << 20, 20],
+  [8 << 20, 6],
+] as const
+
+/** Measures messages around a ring of `ranks`. The first run warms up. */
+export async function measureLink(
+  ranks: number,
+  transport: Parallel['transport'] = 'threads',
+): Promise<LinkMeasure> {
+  const mesh: Mesh = [{ name: 'ring', size: ranks }]
+  const parallel: Parallel = {
+    transport,
+    placement: placementOf({ mesh, zero: 0, sequence: false, attention: 'gather' }),
+    placeOf: (_, { shape }) => ({ layout: whole(shape.length), weight: false }),
+  }
+  const inputs = Object.fromEntries(messages.map(([bytes]) => [`b${bytes}`, valueType('f32', [bytes / 4])]))
+  const body = (given: Tensors): Tensors =>
+    Object.fromEntries(
+      messages.map(([bytes, count]) => {
+        const around = (x: Tensor): Tensor => new Tensor(shift(x.node, groupOf(mesh, ['ring']), 1))
+        const start = (given as Record<string, Tensor>)[`b${bytes}`]!
+        const [last] = scan(start, iota(count, null), (x) => [around(x), {}] as const)
+        return [`r${bytes}`, last]
+      }),
+    )
+  const program = await compile(body, inputs, { name: 'links', threads: 1, profile: true, parallel })
+  try {
+    program.runBlocking()
+    program.profile()
+    program.runBlocking()
+    const sent = program.profile().sites.filter(({ communication }) => communication)
+    const samples = messages.map(([bytes], i) => ({ bytes, seconds: sent[i]!.seconds / sent[i]!.calls }))
+    const [middle, large] = samples.slice(-2) as [
+      LinkMeasure['samples'][number],
+      LinkMeasure['samples'][number],
+    ]
+    return {
+      latency: Math.min(...samples.map(({ seconds }) => seconds)),
+      bandwidth: (large.bytes - middle.bytes) / Math.max(large.seconds - middle.seconds, 1e-9),
+      samples,
+    }
+  } finally {
+    program.close()
+  }
+}
