@@ -69,8 +69,14 @@ export const siteOf = (node: Node): CollectiveSite => ({
   source: placeOf(node),
 })
 
-/** The function of one collective, given its number in the program. */
-export function emitCollective(node: Node, site: number): Pick<KernelText, 'body' | 'nature'> {
+/** C name of what is to be done at a collective, and of its function's argument. */
+export const constantOf = (site: number): string => `collective_${site}`
+
+/** The function of one collective, given its number in the program, and the constant that says what it does. */
+export function emitCollective(
+  node: Node,
+  site: number,
+): Pick<KernelText, 'body' | 'nature'> & { readonly constant?: string } {
   const attrs = collectiveAttrs(node)
   if (node.op.name === 'meshIndex') {
     return {
@@ -104,7 +110,8 @@ export function emitCollective(node: Node, site: number): Pick<KernelText, 'body
   const values = Object.entries(fields).map(([name, value]) => `.${name} = ${value}`)
   return {
     nature: { kind: alone ? 'serial' : 'team' },
-    body: [`static const collective c = {${values.join(', ')}};`, 'collect(tid, &c, p0, p1);'],
+    body: [`collect(tid, &${constantOf(site)}, p0, p1);`],
+    constant: `static const collective ${constantOf(site)} = {${values.join(', ')}};`,
   }
 }
 

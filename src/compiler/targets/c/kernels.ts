@@ -22,7 +22,7 @@ import {
   type Strides,
 } from './attention.ts'
 import { emitCachedAttention, type CachedAttentionSpec } from './cached-attention.ts'
-import { emitCollective, siteOf, type CollectiveSite } from './collectives.ts'
+import { constantOf, emitCollective, siteOf, type CollectiveSite } from './collectives.ts'
 import { emitConv, type ConvSpec } from './conv.ts'
 import type { Element } from './gemm-plan.ts'
 import { emitDot, type DotSpec, type EmittedKernel } from './gemm.ts'
@@ -70,11 +70,15 @@ export class KernelLibrary {
   /** The collectives of the program, in the order of their numbers. */
   readonly collectives: CollectiveSite[] = []
 
-  /** A function for one collective; returns its name. */
-  collective(node: Node): { readonly name: string; readonly nature: Nature } {
-    const text = emitCollective(node, this.collectives.length)
-    if (node.op.name !== 'meshIndex') this.collectives.push(siteOf(node))
-    return { name: this.raw(node.op.name, text, node.inputs.length + 1), nature: text.nature }
+  /** A function for one collective, and its number if ranks meet in it. */
+  collective(node: Node): { readonly name: string; readonly nature: Nature; readonly site?: number } {
+    const site = this.collectives.length
+    const { constant, ...text } = emitCollective(node, site)
+    const name = this.raw(node.op.name, text, node.inputs.length + 1)
+    if (constant === undefined) return { name, nature: text.nature }
+    this.collectives.push(siteOf(node))
+    this.#support.push({ name: constantOf(site), code: constant })
+    return { name, nature: text.nature, site }
   }
 
   /** All functions, shared support code first. */
