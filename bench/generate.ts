@@ -11,6 +11,7 @@ import { bytesOf, leaves, philoxUniform, type ValueType } from '../src/compiler/
 import { measurePeak } from '../src/compiler/runtime/peak.ts'
 import { badUsage } from '../src/errors.ts'
 import { Decoder } from '../src/models/decoder.ts'
+import { dense } from '../src/models/language/config.ts'
 import { decodable } from '../src/models/language/decode.ts'
 import { parameterTypes, type ModelConfig } from '../src/models/language/model.ts'
 import { likeliest } from '../src/train/choose.ts'
@@ -24,7 +25,7 @@ interface Setting {
   readonly start: number
 }
 
-const gpt2 = { block: 'gpt2', dropout: 0 } as const
+const gpt2 = { block: 'gpt2', dropout: 0, ...dense } as const
 const large: ModelConfig = {
   ...gpt2,
   size: 'gpt2',

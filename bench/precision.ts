@@ -1,5 +1,5 @@
 /**
- * A training step in f32 and in bf16, taking turns so that both see the same machine: `npm run bench precision`. The
+ * A training step in f32, bf16 and fp16, taking turns so that both see the same machine: `npm run bench precision`. The
  * default is a character model of six layers by 384, 256 tokens, batch 16.
  */
 import { parseArgs } from 'node:util'
@@ -19,7 +19,7 @@ export async function main(args: readonly string[]): Promise<void> {
   })
   const [rounds, layers, width] = [Number(values.rounds), Number(values.layers), Number(values.width)]
   const benches = await Promise.all(
-    (['f32', 'bf16'] as const).map(async (precision) => {
+    (['f32', 'bf16', 'fp16'] as const).map(async (precision) => {
       const config = resolveConfig({
         precision,
         batch: Number(values.batch),
@@ -44,5 +44,7 @@ export async function main(args: readonly string[]): Promise<void> {
     bench.close()
     return median
   })
-  console.log(`bf16 is ${(medians[0]! / medians[1]!).toFixed(2)} times as fast`)
+  console.log(
+    `bf16 is ${(medians[0]! / medians[1]!).toFixed(2)} times as fast, fp16 ${(medians[0]! / medians[2]!).toFixed(2)} times`,
+  )
 }

@@ -43,7 +43,7 @@ const benches: Readonly<Record<string, Bench>> = {
     load: () => import('./gemm-bf16.ts'),
   },
   precision: {
-    does: 'a training step in f32 and bf16, taking turns [--rounds 7] [--layers 6] [--width 384] [--batch 16] [--threads N]',
+    does: 'a training step in f32, bf16 and fp16, taking turns [--rounds 7] [--layers 6] [--width 384] [--batch 16] [--threads N]',
     load: () => import('./precision.ts'),
   },
   attention: {
@@ -53,6 +53,14 @@ const benches: Readonly<Record<string, Bench>> = {
   ranks: {
     does: 'the default recipe on one rank and on two that share the machine, and messages between them [--rounds 7] [--seconds 1] [--threads N]',
     load: () => import('./ranks.ts'),
+  },
+  simulate: {
+    does: 'how long simulating a step of a 70B model on 1,024 GPUs takes [--every]',
+    load: () => import('./simulate.ts'),
+  },
+  checkpoint: {
+    does: 'half a gigabyte of state: how long a step is kept, how long writing and loading take [--rounds 5]',
+    load: () => import('./checkpoint.ts'),
   },
   startup: {
     does: 'how long help and compiling the default recipe and GPT-2 124M take, cold and cached [--json]',

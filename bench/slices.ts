@@ -2,7 +2,12 @@
  * Fair timing on a machine that is never quite ours: contestants take turns in short slices, in an order that reverses
  * every round, so that a change of clock speed or a busy neighbour hits all of them. Medians are compared, and the ratio
  * within each round shows how far the result can be trusted.
+ *
+ * Subtle: threads of a contestant whose turn is over do not sleep at once. OpenMP's spin for some milliseconds, on a core
+ * that belongs to the next contestant by then: in a slice of 150 ms that cost the next one 3 to 5 %. So nobody is timed
+ * before the others have come to rest, nor before a short run has brought its own threads, caches and clock back.
  */
+import { setTimeout as sleep } from 'node:timers/promises'
 
 export interface Contestant {
   readonly name: string
@@ -16,6 +21,9 @@ export interface Timing {
   readonly stepsPerSlice: number
   readonly secondsPerStep: readonly number[]
 }
+
+/** Milliseconds between slices: several times as long as OpenMP's threads were seen to spin. */
+const rest = 30
 
 export interface Slicing {
   readonly rounds: number
@@ -33,7 +41,8 @@ export interface Ratio {
 }
 
 /**
- * Times every contestant in `rounds` slices of about `seconds` each, after warming each up for about a quarter of that.
+ * Times every contestant in `rounds` slices of about `seconds` each, after warming each up for about a quarter of that,
+ * and for an eighth again before every slice.
  */
 export async function alternate(
   contestants: readonly Contestant[],
@@ -46,6 +55,8 @@ export async function alternate(
   for (let round = 0; round < rounds; round++) {
     await beforeRound?.()
     for (const { contestant, steps, times } of round % 2 ? entries.toReversed() : entries) {
+      await sleep(rest)
+      await contestant.run(Math.ceil(steps / 8))
       times.push((await contestant.run(steps)) / steps)
     }
   }

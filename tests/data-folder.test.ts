@@ -143,6 +143,8 @@ for (const [name, lr, most] of [
   ['sgd', 0.5, 0.95],
   ['momentum', 0.05, 0.9],
   ['adamw', 0.01, 0.75],
+  ['adamw8bit', 0.01, 0.75],
+  ['adafactor', 0.01, 0.75],
   ['muon', 0.03, 0.9],
 ] as const) {
   test(`${name} reduces the loss`, async () => assertLearns(await trained({ optim: { name, lr } }), most))
@@ -154,6 +156,15 @@ test('bf16 trains, close to f32', async () => {
   assertClose(bf16.losses, (await trained()).losses, 0.05)
   assert.notEqual(bf16.bits, (await trained()).bits)
 })
+
+test('adafactor with relative steps reduces the loss', async () =>
+  assertLearns(
+    await trained({
+      model: { block: 'gpt2' },
+      optim: { name: 'adafactor', lr: 0.3, relativeStep: true },
+    }),
+    0.9,
+  ))
 
 test('the gpt2 block trains, with dropout too', async () => {
   assertLearns(await trained({ model: { block: 'gpt2', dropout: 0.1 } }), 0.9)

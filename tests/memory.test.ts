@@ -14,7 +14,7 @@ import { runInNewContext } from 'node:vm'
 import { resolveConfig } from '../src/models/language/config.ts'
 import type { LanguageConfig, LanguageOverrides } from '../src/models/language/config.ts'
 import { planLanguage, trainLanguage } from '../src/train/language.ts'
-import { compileStep } from '../src/train/programs.ts'
+import { compileStep } from '../src/train/step.ts'
 import { run } from './launch.ts'
 
 const scratch = mkdtempSync(join(tmpdir(), 'anneal-memory-'))

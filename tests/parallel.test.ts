@@ -119,6 +119,19 @@ for (const [name, overrides] of Object.entries(models)) {
   })
 }
 
+test('experts: every plan equals one device, with experts spread over ranks or not', async () => {
+  const spread = ['expert=2', 'expert=4', 'data=2 expert=2 zero=2', 'expert=2 tensor=2', 'context=2 expert=2']
+  const few = ['data=4', 'data=2 zero=3', 'tensor=2', 'data=2 context=2 tensor=2 zero=1 sequence', ...spread]
+  const mixtures = [
+    { balance: 'bias', sharedExperts: 1 },
+    { balance: 'loss', routing: 'sigmoid' },
+  ] as const
+  for (const settings of mixtures) {
+    const source = language({ model: { experts: 4, topK: 2, ...settings } })
+    for (const plan of few) await agrees(source, plan, { within: 1e-11 })
+  }
+})
+
 test('data-parallel widths 1, 2, 4 and 8 give the same bits', async () => {
   for (const name of ['modern', 'gpt2', 'muon']) {
     const source = language({ ...models[name], batch: 8 })
@@ -151,5 +164,21 @@ test('pipelines equal gradient accumulation on one device, alone and with other 
         mesh: ordered,
       })
     }
+  }
+})
+
+test('a mixture of experts equals one device, its experts on several ranks or not', async () => {
+  for (const balance of ['bias', 'loss'] as const) {
+    const model = { experts: 4, topK: 2, sharedExperts: 1, balance }
+    const source = language({ batch: 4, model } as unknown as LanguageOverrides)
+    for (const plan of [
+      'data=2',
+      'expert=2',
+      'expert=4',
+      'data=2 expert=2',
+      'expert=2 tensor=2 zero=1',
+      'data=2 expert=2 context=2 zero=3',
+    ])
+      await agrees(source, plan, { within: 1e-11 })
   }
 })

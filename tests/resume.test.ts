@@ -14,9 +14,11 @@ import { after, test } from 'node:test'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { philoxUniform } from '../src/compiler/index.ts'
 import { openSafetensors } from '../src/data/safetensors.ts'
+import { parseStoredConfig, resolveConfig } from '../src/models/language/config.ts'
 import { readRun } from '../src/runs/index.ts'
 import type { Run } from '../src/runs/index.ts'
 import { listCheckpoints } from '../src/train/checkpoint.ts'
+import { resumeLanguage, trainLanguage } from '../src/train/language.ts'
 import { anneal, start } from './launch.ts'
 import type { Started } from './launch.ts'
 
@@ -223,4 +225,41 @@ test('a second Ctrl-C ends the run at once, and what was saved before is there',
   const rest = anneal('resume', idOf(runsDir)!, 'sample.tokens=4', 'sample.every=0', '--runs', runsDir)
   assert.equal(rest.code, 0, rest.err)
   assert.equal(newestTensors(theRun(runsDir)).step, 10)
+})
+
+test('bytes of moments and the loss scale come back from a checkpoint like everything else', async () => {
+  const config = resolveConfig({
+    data: text,
+    steps: 30,
+    batch: 2,
+    threads: 1,
+    precision: 'fp16',
+    model: { block: 'gpt2', context: 16, layers: 1, width: 32 },
+    optim: { name: 'adamw8bit', lossScale: 2 ** 20, lossScaleSteps: 4 },
+    sample: { every: 0, tokens: 1, prompt: '1' },
+  })
+  const [whole, parts] = [join(scratch, 'whole'), join(scratch, 'parts')]
+  await trainLanguage(config, { runsDir: whole })
+  const control = new AbortController()
+  const point = ({ step }: { readonly step: number }): void => {
+    if (step === 13) control.abort()
+  }
+  const first = await trainLanguage(config, { runsDir: parts, signal: control.signal, observer: { point } })
+  assert.deepEqual([first.status, first.step], ['interrupted', 13])
+  const rest = await resumeLanguage(first.runId, { runsDir: parts })
+  assert.deepEqual([rest.status, rest.step], ['finished', 30])
+  const { tensors } = newestTensors(theRun(parts))
+  assert.deepEqual(tensors, newestTensors(theRun(whole)).tensors)
+  const codes = Buffer.from(tensors['optim.tokens.v']!, 'base64')
+  assert.ok(new Set(codes).size > 20, 'a byte an element')
+  const scale = Buffer.from(tensors['lossScale.scale']!, 'base64').readFloatLE()
+  assert.ok(scale !== 2 ** 20 && Number.isInteger(Math.log2(scale)), `the scale has moved: ${scale}`)
+})
+
+test('a run stored before a setting was there goes on with its default', () => {
+  const config = resolveConfig({ optim: { name: 'adamw' } })
+  const { fp8Scaling, optim, ...old } = config
+  const { relativeStep, lossScale, lossScaleSteps, ...oldOptim } = optim
+  assert.deepEqual([fp8Scaling, relativeStep, lossScale, lossScaleSteps], ['row', false, 65_536, 2000])
+  assert.deepEqual(parseStoredConfig({ ...old, optim: oldOptim }, 'run.json'), config)
 })

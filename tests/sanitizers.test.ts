@@ -18,7 +18,8 @@ import { readPublicConfig } from '../src/models/public/config.ts'
 import { compilePublic } from '../src/models/public/programs.ts'
 import { fixture } from '../src/models/public/testing.ts'
 import { parallelOf } from '../src/parallel/plan.ts'
-import { compileEvaluation, compileStep } from '../src/train/programs.ts'
+import { compileEvaluation } from '../src/train/programs.ts'
+import { compileStep } from '../src/train/step.ts'
 import { planOf } from './plans.ts'
 
 const vocab = 41
@@ -71,6 +72,14 @@ const programs: Readonly<Record<string, () => Promise<Program>>> = {
         parallel: parallelOf(planOf('data=2 tensor=2 zero=2 sequence')),
       },
     ),
+  'training step, GPT-2, 8-bit AdamW, fp16': () =>
+    compileStep(config('gpt2', { precision: 'fp16', optim: { name: 'adamw8bit' } }), vocab, options),
+  'training step, modern, Adafactor, fp8 by blocks': () =>
+    compileStep(
+      config('modern', { precision: 'fp8', fp8Scaling: 'block', optim: { name: 'adafactor' } }),
+      vocab,
+      options,
+    ),
   'evaluation, modern': () => compileEvaluation(config('modern'), vocab, options),
   'evaluation, GPT-2, bf16': () => compileEvaluation(config('gpt2', { precision: 'bf16' }), vocab, options),
   'decoding three texts, modern': () => compileDecode(decoder('modern'), 3, options),
@@ -89,6 +98,9 @@ const ranges: readonly (readonly [RegExp, Range])[] = [
   [/^seed$/, [1, 2]],
   [/^position$/, [0, 19]],
   [/^state\.step$/, [0, 1]],
+  [/^state\.lossScale\.scale$/, [1024, 1024.1]],
+  [/^state\.lossScale\.good$/, [0, 1]],
+  [/^state\.optim\..*Scale$/, [0, 1e-6]],
   [/^state\.optim\./, [0, 0.01]],
   [/^counted$/, [0, 1]],
   [/./, [-0.2, 0.2]],

@@ -50,6 +50,12 @@ export const commands: readonly Entry[] = [
     load: async () => (await import('./sample.ts')).sample,
   },
   {
+    name: 'prove',
+    arguments: ['<recipe>', '<settings...>'],
+    summary: 'compare a parallel plan with one device before it runs: results, memory, bytes sent',
+    load: async () => (await import('./prove.ts')).prove,
+  },
+  {
     name: 'doctor',
     arguments: [],
     summary: 'what this machine has, how fast it is, and what is missing',

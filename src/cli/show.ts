@@ -82,7 +82,7 @@ export function describeRun(run: Run): string {
       ? [
           formatTable([
             ['checkpoint', 'size', ''],
-            ...checkpoints.map((c) => [c.file, formatBytes(c.bytes), c.present ? '' : 'removed since']),
+            ...checkpoints.map((c) => [c.file, sizeOf(c), c.present ? '' : 'removed since']),
           ]),
         ]
       : []),
@@ -90,6 +90,11 @@ export function describeRun(run: Run): string {
   ]
   return sections.filter((section) => section !== '').join('\n\n')
 }
+
+const sizeOf = ({ bytes, files }: Run['checkpoints'][number]): string =>
+  files === undefined
+    ? formatBytes(bytes)
+    : `${formatBytes(bytes)} in ${files} ${files === 1 ? 'file' : 'files'}`
 
 function describeMetrics(metrics: Readonly<Record<string, MetricSummary>>): string {
   const rows = Object.entries(metrics).map(([name, m]) => [

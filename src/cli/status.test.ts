@@ -21,6 +21,7 @@ import type { Screen } from './status.ts'
 
 const plan: TrainPlan = {
   parameters: 156_032,
+  activeParameters: 156_032,
   tokens: 6_000_640,
   flops: 9.01e12,
   flopsPerStep: 6.15e9,

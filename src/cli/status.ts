@@ -121,6 +121,9 @@ export function createStatus(screen: Screen): Status {
   }
 }
 
+const activeOf = ({ parameters, activeParameters }: TrainPlan): string =>
+  activeParameters === parameters ? '' : ` (${formatCount(activeParameters)} active)`
+
 /** The plan in a few lines, shown before the first step. */
 export function describePlan(plan: TrainPlan): string[] {
   const { data } = plan
@@ -131,7 +134,7 @@ export function describePlan(plan: TrainPlan): string[] {
       `validation tokens, vocabulary ${data.vocabSize} (${data.tokenizer})`,
     ...skipped,
     ...(more > 0 ? [`  left out ${more} more`] : []),
-    `model    ${formatCount(plan.parameters)} parameters, ${formatBytes(plan.arenaBytes)} of memory for a training step, ` +
+    `model    ${formatCount(plan.parameters)} parameters${activeOf(plan)}, ${formatBytes(plan.arenaBytes)} of memory for a training step, ` +
       `about ${formatBytes(plan.processBytes)} for the process`,
     `compute  ${plan.steps} steps, ${formatCount(plan.tokens)} tokens, ${formatFlops(plan.flops)} ` +
       `(${formatFlops(plan.flopsPerStep)} a step)`,

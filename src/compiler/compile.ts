@@ -4,14 +4,15 @@
  * input of the same name, in place, and stays in the program between runs.
  */
 import { failure, InternalError, type UserError } from '../errors.ts'
-import { isWhole, ranksOf, sameLayout, type Layout } from './graph/mesh.ts'
+import { isWhole, ranksOf, sameLayout, whole as wholeLayout, type Layout } from './graph/mesh.ts'
+import type { Fp8Scaling } from './composites/dot-fp8.ts'
 import { Graph, inGraph, type Func } from './graph/node.ts'
 import { bytesOf, formatType, sizeOf, typeError, type DType, type ValueType } from './graph/types.ts'
 import { flopsOf } from './ops/cost.ts'
 import { runPipeline, type Policies } from './passes/pipeline.ts'
 import type { Precision } from './passes/precision.ts'
 import { readProfile, type Profile } from './profile.ts'
-import { layoutsOf, readTraffic, type Memory, type Traffic } from './ranked-native.ts'
+import { layoutsOf, readTraffic, type Memory, type LivePiece, type Traffic } from './ranked-native.ts'
 import {
   partitionProgram,
   RankedValues,
@@ -27,7 +28,7 @@ import { machine } from './runtime/machine.ts'
 import { findMpi, loadMpi } from './runtime/mpi.ts'
 import { openNative, type NativeProgram } from './runtime/native.ts'
 import { compileShared } from './runtime/toolchain.ts'
-import { buildC, isState, type BuiltProgram, type Slot } from './targets/c/build.ts'
+import { buildC, isState, type ArenaLayout, type Slot } from './targets/c/build.ts'
 import { claimed } from './targets/c/kernels.ts'
 import { profileLayout } from './targets/c/profile.ts'
 import { interpret } from './targets/reference/interpret.ts'
@@ -41,6 +42,8 @@ export interface CompileOptions {
   /** Size of the native team; default: all cores. Results do not depend on it. */
   readonly threads?: number
   readonly precision?: Precision
+  /** With fp8: which elements of an operand share a scale; default a row. */
+  readonly fp8Scaling?: Fp8Scaling
   /** Honour `checkpoint` marks: less memory, more FLOPs. Default false. */
   readonly recompute?: boolean
   /**
@@ -80,13 +83,13 @@ export interface ProgramMemory {
 }
 
 export interface Program {
-  /** Floating-point operations of one run; of one rank, where there are several. */
+  /** Floating-point operations of one run, of all ranks together. */
   readonly flops: number
   readonly memory: ProgramMemory
   /** The emitted C program; empty for the reference target. */
   readonly source: string
   /** Where inputs and outputs lie in the arena of the C program; state is both. None for the reference target. */
-  readonly layout: Pick<BuiltProgram, 'inputs' | 'outputs' | 'guards'>
+  readonly layout: ArenaLayout
   /** The function after all common passes. */
   readonly func: Func
   readonly compileSeconds: number
@@ -99,6 +102,8 @@ export interface Program {
   readonly outputs: ReadonlyMap<string, ValueType>
   /** Memory of an input or output: a live view for native programs. bf16 and f16 show as their 16 bits. */
   view(path: string): Values
+  /** What each rank in this process holds of an input or output: live windows of its memory. One device is one rank. */
+  pieces(path: string): readonly HeldPiece[]
   /** Copies values into an input (or state). */
   write(path: string, values: ArrayLike<number>): void
   /** Writes the given inputs and runs once. Outputs are then read with `view`. */
@@ -140,6 +145,7 @@ export async function compile<I extends Tree<ValueType>>(
   const started = performance.now()
   const policies: Policies = {
     precision: options.precision ?? 'f32',
+    fp8Scaling: options.fp8Scaling ?? 'row',
     recompute: options.recompute ? 'marked' : 'none',
     leaves: options.leaves ?? 0,
     claimed,
@@ -162,7 +168,9 @@ export async function compile<I extends Tree<ValueType>>(
       options.parallel,
     )
   const func = cut?.parts[0]?.func ?? whole
-  const flops = flopsOf(func)
+  const flops = cut
+    ? cut.parts.reduce((total, { func, ranks }) => total + ranks.length * flopsOf(func), 0)
+    : flopsOf(func)
   const types = (
     paths: readonly string[],
     nodes: readonly { readonly type: ValueType }[],
@@ -180,16 +188,8 @@ export async function compile<I extends Tree<ValueType>>(
   const here = await machine()
   const { vectorBytes, registers, bf16Products } = here
   const ranks = cut ? ranksOf(cut.mesh) : 1
-  if (cut && cut.parts.length > 1) {
-    throw failure({
-      where: name,
-      got: 'a pipeline on native ranks',
-      expected: 'the same program on every rank',
-      fix: "use target 'reference' for pipelines",
-    })
-  }
   const threads = options.threads || Math.max(1, Math.floor(here.cores / ranks))
-  const layouts = cut && layoutsOf(cut.parts[0]!)
+  const layouts = cut?.parts[0] && layoutsOf(cut.parts[0])
   const lent = new Map(
     (known?.inputs ?? []).flatMap((slot) => {
       const mine = func.params[traced.inputPaths.indexOf(slot.path)]?.type
@@ -198,15 +198,15 @@ export async function compile<I extends Tree<ValueType>>(
     }),
   )
   const built = buildC(
-    func,
-    traced,
+    cut?.parts ?? [{ ...traced, func, ranks: [0] }],
     { threads, vectorBytes, registers, bf16Products, rowsAlike: policies.leaves > 0 },
     [
       `${name}: ${flops.toLocaleString('en')} FLOP a step, ${threads} threads, ${vectorBytes * 8}-bit vectors`,
     ],
-    { ...options, ranks },
+    options,
     lent,
   )
+  const first = built.parts[0]!
   const sumBytes = (list: readonly Slot[], state: boolean): number =>
     list
       .filter((slot) => isState(slot.path) === state && !lent.has(slot.path))
@@ -214,12 +214,12 @@ export async function compile<I extends Tree<ValueType>>(
   const described = {
     ...shared,
     source: built.source,
-    layout: { inputs: built.inputs, outputs: built.outputs, guards: built.guards },
+    layout: { inputs: first.inputs, outputs: first.outputs, guards: built.guards },
     memory: {
       arenaBytes: built.arenaBytes,
-      stateBytes: sumBytes(built.inputs, true),
-      inputBytes: sumBytes(built.inputs, false),
-      outputBytes: sumBytes(built.outputs, false),
+      stateBytes: sumBytes(first.inputs, true),
+      inputBytes: sumBytes(first.inputs, false),
+      outputBytes: sumBytes(first.outputs, false),
       temporaryBytes: built.temporaryBytes,
       lowerBound: built.lowerBound,
     },
@@ -237,12 +237,14 @@ export async function compile<I extends Tree<ValueType>>(
     ],
   })
   const native = openNative(compiled.path, built.arenaBytes, processes ? 1 : ranks, known?.native)
-  const slots = new Map([...built.outputs, ...built.inputs].map((slot) => [slot.path, slot]))
+  const slotsOf = built.parts.map(
+    ({ inputs, outputs }) => new Map([...outputs, ...inputs].map((slot) => [slot.path, slot])),
+  )
   const noSuch = (path: string): InternalError =>
-    new InternalError(`program ${name} has no '${path}', only ${[...slots.keys()].join(', ')}`)
+    new InternalError(`program ${name} has no '${path}', only ${[...slotsOf[0]!.keys()].join(', ')}`)
   const views = new Map<string, Values>()
   const view = (path: string): Values => {
-    const slot = slots.get(path)
+    const slot = slotsOf[0]!.get(path)
     if (!slot) throw noSuch(path)
     const made =
       views.get(path) ?? (lent.has(path) ? options.shares!.view(path) : viewOf(native.arenas[0]!, slot))
@@ -250,22 +252,31 @@ export async function compile<I extends Tree<ValueType>>(
     return made
   }
   const write = (path: string, values: ArrayLike<number>): void => fillView(name, path, view(path), values)
-  const wholeTypes = new Map([...shared.outputs, ...shared.inputs])
-  const pieces = (path: string): NativePiece[] => {
+  /** Which ranks' arenas are here: in a process, its own. */
+  const arenaOf = (rank: number): ArrayBuffer | undefined =>
+    processes ? (rank === native.rank() ? native.arenas[0] : undefined) : native.arenas[rank]
+  const pieces = (path: string): LivePiece[] => {
     if (lent.has(path)) return internals.get(options.shares!)!.pieces(path)
-    const slot = slots.get(path)
-    if (!slot) throw noSuch(path)
-    return native.arenas.map((arena, i) => ({
-      rank: processes ? native.rank() : i,
-      layout: layouts!.get(path)!,
-      data: viewOf(arena, slot),
-    }))
+    if (slotsOf.every((slots) => !slots.has(path))) throw noSuch(path)
+    const held = built.parts.flatMap(({ ranks }, part) => {
+      const slot = slotsOf[part]!.get(path)
+      const layout = cut && layoutsOf(cut.parts[part]!).get(path)
+      if (!slot || !layout) return []
+      return ranks.flatMap((rank) => {
+        const arena = arenaOf(rank)
+        return arena ? [{ rank, layout, data: viewOf(arena, slot) }] : []
+      })
+    })
+    return held.toSorted((a, b) => a.rank - b.rank)
   }
+  const wholeTypes = new Map([...shared.outputs, ...shared.inputs])
   // A process has its own pieces only; a value that is cut is asked of all, so all of them must ask.
-  const everywhere = (path: string): NativePiece[] => {
+  const everywhere = (path: string): LivePiece[] => {
     const held = pieces(path)
-    const [{ layout, data }] = held as [NativePiece]
-    if (!processes || isWhole(layout)) return held
+    const [own] = held
+    if (!processes || (own && isWhole(own.layout))) return held
+    if (!own || built.parts.length > 1) throw notInOneProcess(name, path)
+    const { layout, data } = own
     const { dtype } = wholeTypes.get(path)!
     const all = native.exchange(new Uint8Array(data.buffer, data.byteOffset, data.byteLength), ranks)
     return all.map((bytes, rank) => ({ rank, layout, data: new arrays[dtype](bytes.buffer) }))
@@ -274,7 +285,15 @@ export async function compile<I extends Tree<ValueType>>(
   const outward = cut && new RankedValues(cut, wholeTypes, everywhere, valuesOf)
   const border: Pick<Program, 'view' | 'write'> =
     inward && outward
-      ? { view: (path) => outward.view(path), write: (path, values) => inward.write(path, values) }
+      ? {
+          view: (path) => outward.view(path),
+          write(path, given) {
+            const type = wholeTypes.get(path)
+            if (!type) throw noSuch(path)
+            checkLength(name, path, sizeOf(type.shape), given)
+            inward.write(path, given)
+          },
+        }
       : { view, write }
   const program: Program = {
     ...described,
@@ -282,6 +301,7 @@ export async function compile<I extends Tree<ValueType>>(
     cached: compiled.cached,
     view: border.view,
     write: border.write,
+    pieces: cut ? pieces : (path) => [wholePiece(view(path), wholeTypes.get(path)!)],
     run(values = {}) {
       for (const [path, data] of Object.entries(values)) border.write(path, data)
       return native.run()
@@ -291,14 +311,29 @@ export async function compile<I extends Tree<ValueType>>(
     traffic: () => (ranks === 1 ? [] : readTraffic(native.traffic, built.collectives, ranks)),
     checkReplicas() {
       if (!cut) return
-      for (const slot of built.inputs.filter(({ path }) => isState(path) && !lent.has(path))) {
-        const own = native.arenas.map((_, i) => native.hash(i, slot.offset, bytesOf(slot.type)))
-        const hashes = processes
-          ? native.exchange(new Uint8Array(BigUint64Array.from(own).buffer), ranks).map(firstWord)
-          : own
-        const odd = strangers(cut.mesh, layouts!.get(slot.path)!, hashes)
-        if (odd.length > 0) throw differs(slot.path, odd)
+      const state = built.parts.map(({ inputs }) =>
+        inputs.filter(({ path }) => isState(path) && !lent.has(path)),
+      )
+      const most = Math.max(...state.map(({ length }) => length))
+      // Every process shows as many hashes as the stage with the most state has.
+      const hashesOf = (rank: number, arena: number): BigUint64Array<ArrayBuffer> => {
+        const hashes = new BigUint64Array(most)
+        const part = built.parts.findIndex(({ ranks }) => ranks.includes(rank))
+        state[part]!.forEach((slot, i) => (hashes[i] = native.hash(arena, slot.offset, bytesOf(slot.type))))
+        return hashes
       }
+      const all = processes
+        ? native
+            .exchange(new Uint8Array(hashesOf(native.rank(), 0).buffer), ranks)
+            .map(({ buffer }) => new BigUint64Array(buffer))
+        : native.arenas.map((_, rank) => hashesOf(rank, rank))
+      built.parts.forEach((part, at) =>
+        state[at]!.forEach(({ path }, i) => {
+          const layout = layoutsOf(cut.parts[at]!).get(path)!
+          const odd = strangers(cut.mesh, layout, new Map(part.ranks.map((rank) => [rank, all[rank]![i]!])))
+          if (odd.length > 0) throw differs(path, odd)
+        }),
+      )
     },
     profile() {
       if (!options.profile) throw notProfiled(name)
@@ -307,12 +342,25 @@ export async function compile<I extends Tree<ValueType>>(
     },
     close: () => native.close(),
   }
-  const own = built.inputs.filter((slot) => !lent.has(slot.path))
+  const own = first.inputs.filter((slot) => !lent.has(slot.path))
   internals.set(program, { native, ranks, inputs: own, layouts, pieces })
   return program
 }
 
-type NativePiece = HeldPiece & { readonly data: Values }
+const notInOneProcess = (name: string, path: string): UserError =>
+  failure({
+    where: `${name}: '${path}'`,
+    got: 'a value whose parts are in several stages of a pipeline, each in processes of its own',
+    expected: 'a value that this process has, or that all stages have',
+    fix: 'save and load by rank, or run ranks as threads',
+  })
+
+/** What one device holds: everything. */
+const wholePiece = (data: HeldPiece['data'], { shape }: ValueType): HeldPiece => ({
+  rank: 0,
+  layout: wholeLayout(shape.length),
+  data,
+})
 
 /** What a program needs of another whose inputs it shares. */
 const internals = new WeakMap<
@@ -322,7 +370,7 @@ const internals = new WeakMap<
     readonly ranks: number
     readonly inputs: readonly Slot[]
     readonly layouts: ReadonlyMap<string, Layout> | undefined
-    readonly pieces: (path: string) => NativePiece[]
+    readonly pieces: (path: string) => LivePiece[]
   }
 >()
 
@@ -395,6 +443,7 @@ function onlyText(
   Program,
   | 'cached'
   | 'view'
+  | 'pieces'
   | 'write'
   | 'run'
   | 'runBlocking'
@@ -415,6 +464,7 @@ function onlyText(
   return {
     cached: false,
     view: refuse,
+    pieces: refuse,
     write: refuse,
     run: async () => refuse(),
     runBlocking: refuse,
@@ -425,9 +475,6 @@ function onlyText(
     close() {},
   }
 }
-
-const firstWord = ({ buffer, byteOffset }: Uint8Array): bigint =>
-  new BigUint64Array(buffer, byteOffset, 1)[0]!
 
 const differs = (path: string, ranks: readonly number[]): UserError =>
   failure({
@@ -457,6 +504,7 @@ function referenceProgram(
     const ranks = referenceRanks(cut, new Map([...shared.outputs, ...shared.inputs]))
     return interpreted(shared, compileSeconds, {
       view: (path) => ranks.view(path),
+      pieces: (path) => ranks.pieces(path),
       write: (path, values) => ranks.write(path, values),
       run: () => ranks.run(),
     })
@@ -484,14 +532,16 @@ function referenceProgram(
       isState(path) ? values.get(path)!.set(results[i]!) : values.set(path, results[i]!),
     )
   }
-  return interpreted(shared, compileSeconds, { view, write, run })
+  const typeOf = (path: string): ValueType => (shared.inputs.get(path) ?? shared.outputs.get(path))!
+  const pieces = (path: string): HeldPiece[] => [wholePiece(view(path), typeOf(path))]
+  return interpreted(shared, compileSeconds, { view, pieces, write, run })
 }
 
 /** A program of the reference target: no memory plan, no text. */
 function interpreted(
   shared: Pick<Program, 'flops' | 'func' | 'inputs' | 'outputs' | 'cut'>,
   compileSeconds: number,
-  { view, write, run }: Pick<Program, 'view' | 'write'> & { run(): void },
+  { view, pieces, write, run }: Pick<Program, 'view' | 'pieces' | 'write'> & { run(): void },
 ): Program {
   return {
     ...shared,
@@ -501,6 +551,7 @@ function interpreted(
     cached: false,
     memory: { arenaBytes: 0, stateBytes: 0, inputBytes: 0, outputBytes: 0, temporaryBytes: 0, lowerBound: 0 },
     view,
+    pieces,
     write,
     async run(inputs = {}) {
       for (const [path, data] of Object.entries(inputs)) write(path, data)

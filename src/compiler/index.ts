@@ -1,12 +1,16 @@
 /** The compiler as the layers above it see it. */
+export { adafactor, type AdafactorOptions } from './composites/adafactor.ts'
 export { adamw, type AdamWOptions } from './composites/adamw.ts'
+export { adamw8bit, blockScales } from './composites/adamw8bit.ts'
 export { attention, attentionWithLse, type AttentionOptions } from './composites/attention.ts'
 export { cachedAttention, writeCache, type CachePlaces } from './composites/cached-attention.ts'
 export { crossEntropy } from './composites/cross-entropy.ts'
+export type { Fp8Scaling } from './composites/dot-fp8.ts'
 export { gelu } from './composites/gelu.ts'
 export { muon, type MuonOptions } from './composites/muon.ts'
 export { layerNorm, rmsNorm } from './composites/norm.ts'
 export { averagePool, maxPool, resizeNearest, type PoolOptions } from './composites/pool.ts'
+export { quantise, type QuantiseGroups, type QuantiseOptions } from './composites/quantise.ts'
 export { rope } from './composites/rope.ts'
 export { silu } from './composites/silu.ts'
 export {
@@ -40,5 +44,6 @@ export {
 } from './graph/types.ts'
 export { conv, type ConvOptions, type Padding } from './trace/conv.ts'
 export { checkpoint, grad, scan, type Tensors } from './trace/functions.ts'
+export { groupedDot, groupRank, oneHot, pick, topk } from './trace/grouped.ts'
 export { concat, full, iota, Tensor, uniform, where, zerosLike, type RandomKey } from './trace/tensor.ts'
 export { leaves, mapTree, type Tree } from './trace/tree.ts'

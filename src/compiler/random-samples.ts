@@ -5,12 +5,14 @@
 import { philoxUniform } from './graph/philox.ts'
 import type { Op, Sample } from './graph/op.ts'
 import { convTypes, spaceOf, withExtents, type ConvShape } from './ops/convolution.ts'
+import { groupedRanges } from './ops/grouped.ts'
 import { sizeOf, valueType, type AxisName, type DType, type ValueType } from './graph/types.ts'
 
 /** An integer from `low` to `high`, both included. */
 export type Pick = (low: number, high: number) => number
 
 const f64 = (shape: readonly number[]): ValueType => valueType('f64', shape)
+const i32 = (shape: readonly number[]): ValueType => valueType('i32', shape)
 const unnamed = (shape: readonly unknown[]): AxisName[] => shape.map(() => null)
 
 /** Uniform and deterministic: for tests that want sizes where a property test would look for small ones. */
@@ -141,6 +143,24 @@ const generators: Readonly<Record<string, Generator>> = {
     const { x, y, attrs } = convTypes(shape)
     return { inputs: [x, y], attrs: { ...withExtents(attrs, shape.kernel) } }
   },
+  topk(shape, pick) {
+    const from = shape(1, 3)
+    return { inputs: [f64(from)], attrs: { k: pick(1, Math.min(from.at(-1)!, 9)) } }
+  },
+  groupRank(shape, pick) {
+    const groups = pick(1, 9)
+    return { inputs: [valueType('i32', shape(1, 2))], attrs: { groups }, ranges: [[-1, groups + 1]] }
+  },
+  groupedDot(shape, pick, extent) {
+    const { rows, inner, groups, columns } = grouped(shape, pick, extent)
+    const inputs = [f64([...rows, inner]), i32(rows), f64([groups, inner, columns]), i32([groups])]
+    return { inputs, ranges: groupedRanges(groups) }
+  },
+  groupedOuter(shape, pick, extent) {
+    const { rows, inner, groups, columns } = grouped(shape, pick, extent)
+    const inputs = [f64([...rows, inner]), i32(rows), f64([...rows, columns]), i32([groups])]
+    return { inputs, ranges: groupedRanges(groups) }
+  },
   barrier: (shape) => ({ inputs: [f64(shape(0, 3)), f64(shape(0, 2))] }),
   gather(shape) {
     const table = shape(1, 3)
@@ -205,6 +225,14 @@ function convolution(pick: Pick, extent: number): ConvShape {
     high,
     groups,
   }
+}
+
+function grouped(
+  shape: (minRank: number, maxRank: number) => number[],
+  pick: Pick,
+  extent: number,
+): { rows: number[]; inner: number; groups: number; columns: number } {
+  return { rows: shape(1, 2), inner: pick(1, extent), groups: pick(1, 5), columns: pick(1, extent) }
 }
 
 function reduction(shape: (minRank: number, maxRank: number) => number[], pick: Pick): Sample {

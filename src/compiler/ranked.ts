@@ -117,6 +117,11 @@ export class RankedValues<T extends Piece['data'] = Piece['data']> {
     this.#make = make
   }
 
+  /** What each rank holds. */
+  pieces(path: string): readonly (HeldPiece & { readonly data: T })[] {
+    return this.#pieces(path)
+  }
+
   write(path: string, values: ArrayLike<number>): void {
     const { shape } = this.#types.get(path)!
     for (const piece of this.#pieces(path)) scatter(this.#mesh, piece.layout, shape, values, [piece])

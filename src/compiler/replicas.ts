@@ -2,17 +2,16 @@
  * What several ranks hold alike must be the same bits on all of them; where it is not, a core, memory or a cable is
  * broken, or a rank read other data. Ranks compare hashes, and whoever is alone in a group is named.
  */
-import { coordinate, ranksOf, type Layout, type Mesh } from './graph/mesh.ts'
+import { coordinate, type Layout, type Mesh } from './graph/mesh.ts'
 
-/** Ranks whose part of a value differs from that of most ranks with the same part; all of them where there is no majority. */
-export function strangers(mesh: Mesh, layout: Layout, hashes: readonly bigint[]): number[] {
+/** `hashes`: of a value, by rank. Ranks whose part of it differs from that of most ranks with the same part; all of them where there is no majority. */
+export function strangers(mesh: Mesh, layout: Layout, hashes: ReadonlyMap<number, bigint>): number[] {
   const cut = layout.dims.flat()
-  const replicas = Map.groupBy(
-    Array.from({ length: ranksOf(mesh) }, (_, rank) => rank),
-    (rank) => cut.map((axis) => coordinate(mesh, axis, rank)).join(),
+  const replicas = Map.groupBy(hashes.keys(), (rank) =>
+    cut.map((axis) => coordinate(mesh, axis, rank)).join(),
   )
   return [...replicas.values()].flatMap((ranks) => {
-    const camps = [...Map.groupBy(ranks, (rank) => hashes[rank]!).values()].toSorted(
+    const camps = [...Map.groupBy(ranks, (rank) => hashes.get(rank)!).values()].toSorted(
       (a, b) => b.length - a.length,
     )
     if (camps.length === 1) return []

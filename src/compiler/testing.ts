@@ -16,11 +16,13 @@ import { interpret } from './targets/reference/interpret.ts'
 import { grad, traceFunction } from './trace/functions.ts'
 import { iota, Tensor } from './trace/tensor.ts'
 
-type Range = readonly [number, number]
+type Range = readonly [number, number] | 'counted'
 
 /** Deterministic values for a type, uniform in the range (integers: [low, high)); exact in the type, f64 in 24 bits. */
-export function draw(type: ValueType, seed: number, [low, high]: Range = [-2, 2]): Float64Array {
+export function draw(type: ValueType, seed: number, range: Range = [-2, 2]): Float64Array {
   const out = new Float64Array(sizeOf(type.shape))
+  if (range === 'counted') return out.map((_, i) => i)
+  const [low, high] = range
   for (let i = 0; i < out.length; i++) {
     const u = philoxUniform({ seed, step: 0, stream: 1, salt: 0 }, i) + 2 ** -25
     if (type.dtype === 'bool') out[i] = u < 0.5 ? 0 : 1

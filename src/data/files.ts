@@ -99,7 +99,7 @@ function writeFully(fd: number, bytes: NodeJS.ArrayBufferView, position: number 
 }
 
 /** A rename is durable only once the folder that records it is; Windows cannot open a folder and needs no such step. */
-function syncFolder(folder: string): void {
+export function syncFolder(folder: string): void {
   if (process.platform === 'win32') return
   const fd = openSync(folder, 'r')
   try {

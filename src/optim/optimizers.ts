@@ -3,7 +3,17 @@
  * them to a whole tree. Learning rates, schedules and bias corrections are computed in the graph from the step number,
  * so a step is one native program.
  */
-import { adamw, full, muon, Tensor, valueType, type ValueType } from '../compiler/index.ts'
+import {
+  adafactor,
+  adamw,
+  adamw8bit,
+  blockScales,
+  full,
+  muon,
+  Tensor,
+  valueType,
+  type ValueType,
+} from '../compiler/index.ts'
 
 export interface OptimizerOptions {
   readonly beta1: number
@@ -11,6 +21,8 @@ export interface OptimizerOptions {
   readonly eps: number
   readonly momentum: number
   readonly weightDecay: number
+  /** Adafactor: the step is in proportion to the parameter, at most 1 / sqrt(updates), instead of lr alone. */
+  readonly relativeStep?: boolean
 }
 
 /** Scalars (f32) shared by every parameter of a step. */
@@ -55,17 +67,18 @@ const momentum: Optimizer = {
   },
 }
 
+/** 1 / (1 - beta^t), with beta^t = exp(t ln beta). */
+function correction(beta: number, count: Tensor): Tensor {
+  const left = count.mul(Math.log(beta)).exp().neg().add(1)
+  return full(1, left.type).div(left)
+}
+
 /** AdamW (Loshchilov & Hutter, Decoupled Weight Decay Regularization). */
 const adam: Optimizer = {
   state: (parameter) => ({ m: like(parameter), v: like(parameter) }),
   update(parameter, gradient, { m, v }, { lr, count }, { beta1, beta2, eps, weightDecay }) {
-    // 1 / (1 - beta^t), with beta^t = exp(t ln beta).
-    const correction = (beta: number): Tensor => {
-      const left = count.mul(Math.log(beta)).exp().neg().add(1)
-      return full(1, left.type).div(left)
-    }
     const [next, nextM, nextV] = adamw(
-      [parameter, gradient, m!, v!, lr, correction(beta1), correction(beta2)],
+      [parameter, gradient, m!, v!, lr, correction(beta1, count), correction(beta2, count)],
       {
         beta1,
         beta2,
@@ -74,6 +87,51 @@ const adam: Optimizer = {
       },
     )
     return { parameter: next, state: { m: nextM, v: nextV } }
+  },
+}
+
+/** AdamW with a byte for each moment (Dettmers et al., 8-bit Optimizers via Block-wise Quantization). */
+const adam8bit: Optimizer = {
+  state(parameter) {
+    const { shape, axes } = parameter
+    const codes = valueType('u8', shape, axes)
+    return { m: codes, mScale: blockScales(parameter), v: codes, vScale: blockScales(parameter) }
+  },
+  update(parameter, gradient, { m, mScale, v, vScale }, { lr, count }, { beta1, beta2, eps, weightDecay }) {
+    const corrections = [correction(beta1, count), correction(beta2, count)]
+    const [next, ...state] = adamw8bit([parameter, gradient, m!, mScale!, v!, vScale!, lr, ...corrections], {
+      beta1,
+      beta2,
+      eps,
+      weightDecay,
+    })
+    return { parameter: next!, state: { m: state[0]!, mScale: state[1]!, v: state[2]!, vScale: state[3]! } }
+  },
+}
+
+/** Adafactor (Shazeer & Stern), without a first moment: of a matrix it keeps a number a row and a column. */
+const factored: Optimizer = {
+  state(parameter) {
+    const { dtype, shape, axes } = parameter
+    if (shape.length < 2) return { second: like(parameter) }
+    const without = (axis: number): ValueType =>
+      valueType(dtype, shape.toSpliced(axis, 1), axes.toSpliced(axis, 1))
+    return { rows: without(-1), columns: without(-2) }
+  },
+  update(parameter, gradient, state, { lr, count }, { weightDecay, relativeStep = false }) {
+    const names = Object.keys(state)
+    // The share of the new gradient falls as t^-0.8; a relative step is at most 1 / sqrt(t).
+    const share = count.log().mul(-0.8).exp()
+    const step = relativeStep ? lr.min(count.rsqrt()) : lr
+    const kept = names.map((name) => state[name]!)
+    const [next, ...updated] = adafactor([parameter, gradient, step, share, ...kept], {
+      weightDecay,
+      relative: relativeStep,
+    })
+    return {
+      parameter: next!,
+      state: Object.fromEntries(names.map((name, i) => [name, updated[i]!])),
+    }
   },
 }
 
@@ -86,10 +144,14 @@ const muonOptimizer: Optimizer = {
   },
 }
 
-export const optimizers = { sgd, momentum, adamw: adam, muon: muonOptimizer } as const satisfies Record<
-  string,
-  Optimizer
->
+export const optimizers = {
+  sgd,
+  momentum,
+  adamw: adam,
+  adamw8bit: adam8bit,
+  adafactor: factored,
+  muon: muonOptimizer,
+} as const satisfies Record<string, Optimizer>
 export type OptimizerName = keyof typeof optimizers
 
 /** Which optimizer a parameter gets, and its learning rate. */

@@ -2,7 +2,7 @@
  * Forward and backward passes of one pipeline rank, in the order of a schedule, as one graph without branches. Every
  * action waits for the one before it (`barrier`), so that a compiled program does what the schedule says, no earlier and
  * no later, and holds as many activations as the schedule promises. Gradients of microbatches are added in their order,
- * which makes a pipeline equal to gradient accumulation on one device, bit for bit.
+ * pairwise as leaves of a batch are, which makes a pipeline equal to gradient accumulation on one device, bit for bit.
  */
 import { InternalError } from '../errors.ts'
 import type { Group } from '../compiler/graph/mesh.ts'
@@ -32,7 +32,7 @@ export interface PipelineRank {
 }
 
 export interface PipelineResult {
-  /** Losses of all microbatches added up, where this rank has the last stage. */
+  /** Reported losses of all microbatches added up, where this rank has the last stage. */
   readonly loss: Node | null
   /** For each stage of this rank the gradients of its parameters, added up over microbatches. */
   readonly gradients: ReadonlyMap<number, ReadonlyMap<string, Node>>
@@ -50,8 +50,8 @@ export function runRank(rank: PipelineRank): PipelineResult {
   >()
   // What is on its way between stages, by `forward 2.3`: for stage 2, microbatch 3.
   const activations = new Map<string, readonly Node[]>()
-  const gradients = new Map<number, Map<string, Node>>()
-  let loss: Node | null = null
+  const gradients = new Map<number, Map<string, PairwiseSum>>()
+  const losses = new PairwiseSum()
   let before: readonly Node[] = []
   const after = (x: Node): Node => before.reduce((value, token) => barrier(value, token), x)
   const take = (direction: string, stage: number, microbatch: number): Node[] => {
@@ -65,9 +65,9 @@ export function runRank(rank: PipelineRank): PipelineResult {
     const inputs = rank.inputs(stage, microbatch, after)
     const out = stages.run(stage, inputs, carried)
     passes.set(`${stage}.${microbatch}`, { carried, out, inputs })
-    if (stage === end) loss = loss ? add(loss, out[0]!) : out[0]!
+    if (stage === end) losses.add(out[1]!)
     else activations.set(`forward ${stage + 1}.${microbatch}`, out)
-    before = stage === end ? [loss!] : out
+    before = out
   }
   const backward = (stage: number, microbatch: number): void => {
     const { carried, out, inputs } = passes.get(`${stage}.${microbatch}`)!
@@ -88,14 +88,11 @@ export function runRank(rank: PipelineRank): PipelineResult {
     const parts = handle.types.map((_, i) => get(handle, i))
     const down = parts.slice(0, carried.length)
     activations.set(`backward ${stage - 1}.${microbatch}`, down)
-    const sums = gradients.get(stage) ?? new Map<string, Node>()
-    paths.forEach((path, i) => {
-      const part = parts[carried.length + i]!
-      const known = sums.get(path)
-      sums.set(path, known ? add(known, part) : part)
-    })
+    const sums =
+      gradients.get(stage) ?? new Map<string, PairwiseSum>(paths.map((path) => [path, new PairwiseSum()]))
+    paths.forEach((path, i) => sums.get(path)!.add(parts[carried.length + i]!))
     gradients.set(stage, sums)
-    before = [...down, ...sums.values()]
+    before = [...down, ...[...sums.values()].map((sum) => sum.latest)]
   }
   const exchange = ({ kind, stage, microbatch, peer, direction }: Message): void => {
     // A forward message is named by the stage it goes to, a backward one too.
@@ -115,5 +112,39 @@ export function runRank(rank: PipelineRank): PipelineResult {
     else if (instruction.kind === 'B') backward(instruction.stage, instruction.microbatch)
     else throw new InternalError('pipeline: a split backward pass was not lowered')
   }
-  return { loss, gradients, last: before }
+  return {
+    loss: losses.total,
+    gradients: new Map(
+      [...gradients].map(([stage, sums]) => [
+        stage,
+        new Map([...sums].map(([path, sum]) => [path, sum.total!])),
+      ]),
+    ),
+    last: before,
+  }
+}
+
+/** Adds values as they come like a binary counter: neighbours first, then their sums. */
+class PairwiseSum {
+  readonly #parts: { readonly value: Node; readonly count: number }[] = []
+
+  add(value: Node): void {
+    let part = { value, count: 1 }
+    for (let last = this.#parts.at(-1); last?.count === part.count; last = this.#parts.at(-1)) {
+      part = { value: add(last.value, part.value), count: 2 * part.count }
+      this.#parts.pop()
+    }
+    this.#parts.push(part)
+  }
+
+  /** What the last addition made. */
+  get latest(): Node {
+    return this.#parts.at(-1)!.value
+  }
+
+  get total(): Node | null {
+    return this.#parts
+      .map(({ value }) => value)
+      .reduceRight<Node | null>((sum, value) => (sum ? add(value, sum) : value), null)
+  }
 }

@@ -35,12 +35,13 @@ export interface SampleLine {
   readonly text: string
 }
 
-/** `file` is relative to the run's folder. */
+/** `file` is relative to the run's folder; of a checkpoint of several ranks it is a folder with `files` files. */
 export interface CheckpointLine {
   readonly kind: 'checkpoint'
   readonly step: number
   readonly file: string
   readonly bytes: number
+  readonly files?: number
 }
 
 export type RunStatus = 'running' | 'finished' | 'interrupted' | 'failed'
@@ -117,7 +118,11 @@ const checks: Readonly<Record<RunLine['kind'], (line: Fields) => boolean>> = {
   point: (l) =>
     isStep(l['step']) && [l['tokens'], l['seconds'], l['flops']].every(isTotal) && isMetrics(l['metrics']),
   sample: (l) => isStep(l['step']) && isText(l['prompt']) && isText(l['text']),
-  checkpoint: (l) => isStep(l['step']) && isText(l['file']) && isStep(l['bytes']),
+  checkpoint: (l) =>
+    isStep(l['step']) &&
+    isText(l['file']) &&
+    isStep(l['bytes']) &&
+    (l['files'] === undefined || isStep(l['files'])),
   status: (l) =>
     ['running', 'finished', 'interrupted', 'failed'].includes(l['status'] as string) && isText(l['time']),
 }

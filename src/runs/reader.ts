@@ -73,12 +73,16 @@ export function readRun(root: string, id: string): Run {
     segments,
     points: history.points,
     samples: history.samples,
-    checkpoints: history.checkpoints.map((c) => Object.assign(c, { present: existsSync(join(dir, c.file)) })),
+    checkpoints: history.checkpoints.map((c) => Object.assign(c, { present: isPresent(dir, c) })),
     status: presentStatus(dir, last?.status ?? 'running'),
     reason: last?.reason ?? null,
     notes,
   }
 }
+
+/** One of several files is there as long as its manifest is. */
+const isPresent = (dir: string, { file, files }: CheckpointLine): boolean =>
+  existsSync(files === undefined ? join(dir, file) : join(dir, file, 'manifest.json'))
 
 /** A run recorded as running whose process is gone was interrupted. */
 export function presentStatus(dir: string, recorded: RunStatus): RunStatus {

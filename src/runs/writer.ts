@@ -171,8 +171,8 @@ export class RunWriter {
   }
 
   /** Call after the checkpoint file is in place: this line is on disk when the call returns. */
-  checkpoint({ step, file, bytes }: Omit<CheckpointLine, 'kind'>): void {
-    this.#append({ kind: 'checkpoint', step, file, bytes })
+  checkpoint({ step, file, bytes, files }: Omit<CheckpointLine, 'kind'>): void {
+    this.#append({ kind: 'checkpoint', step, file, bytes, ...(files === undefined ? {} : { files }) })
     this.flush({ sync: true })
   }
 

@@ -1,7 +1,8 @@
 /** The training step alone, for side-by-side benchmarks: random tokens, no logging, no evaluation. */
 import { philoxUniform } from '../compiler/index.ts'
 import type { LanguageConfig } from '../models/language/config.ts'
-import { compileStep, initialise } from './programs.ts'
+import { initialise } from './programs.ts'
+import { compileStep } from './step.ts'
 
 export interface StepBench {
   readonly flopsPerStep: number

@@ -1,160 +1,140 @@
 /**
- * Checkpoints of a run: the whole training state (parameters, optimizer, step) as one safetensors file, written beside
- * and renamed, so that at every moment the newest complete one can be read. What decides the next step besides the
- * state (seed, data order) is a pure function of the step number, so nothing else needs saving.
+ * Checkpoints of a run: the whole training state (parameters, optimizer, step). A run on one device writes it as one
+ * safetensors file, beside and renamed, so that at every moment the newest complete one can be read; ranks write a folder
+ * (data/checkpoints). What decides the next step besides the state (seed, data order) is a pure function of the step
+ * number, so nothing else needs saving.
+ * The subtle thing: both forms are read by the same code, so a run goes on under any plan, whatever plan wrote it.
  */
-import { readdirSync, rmSync, statSync } from 'node:fs'
+import { statSync } from 'node:fs'
 import { join } from 'node:path'
-import type { Program } from '../compiler/index.ts'
+import type { DType, Program } from '../compiler/index.ts'
+import * as stored from '../data/checkpoints.ts'
+import { nameOf, openCheckpoint, prune, sweep, useNewestIn, wholeBox } from '../data/checkpoints.ts'
+import type { Holding } from '../data/checkpoints.ts'
 import { makeFolder } from '../data/files.ts'
-import { openSafetensors, writeSafetensors } from '../data/safetensors.ts'
-import { failure, UserError } from '../errors.ts'
+import { writeSafetensors } from '../data/safetensors.ts'
+import type { Dtype } from '../data/safetensors.ts'
+import { failure } from '../errors.ts'
 
 const folderName = 'checkpoints'
 const prefix = 'state.'
 
 export interface CheckpointFile {
   readonly step: number
-  /** Path relative to the run's folder. */
+  /** Path relative to the run's folder: a file, or the folder of a checkpoint of several ranks. */
   readonly file: string
   readonly bytes: number
+  /** Of a folder: its files with tensors. */
+  readonly files?: number
 }
 
-const fileOf = (step: number): string => join(folderName, `step-${String(step).padStart(8, '0')}.safetensors`)
+/** The run's folder of checkpoints. */
+export const checkpointFolder = (runDir: string): string => join(runDir, folderName)
 
-/** Complete checkpoints of a run, oldest first. Temporary files of a killed writer are not among them. */
-export function listCheckpoints(runDir: string): CheckpointFile[] {
-  let names: string[]
-  try {
-    names = readdirSync(join(runDir, folderName))
-  } catch {
-    return []
-  }
-  return names
-    .flatMap((name) => {
-      const step = /^step-(\d+)\.safetensors$/.exec(name)?.[1]
-      const file = join(folderName, name)
-      // The run may be going on and have deleted an old one just now.
-      const info = step === undefined ? undefined : statSync(join(runDir, file), { throwIfNoEntry: false })
-      return info === undefined ? [] : [{ step: Number(step), file, bytes: info.size }]
-    })
-    .toSorted((a, b) => a.step - b.step)
-}
+/** Complete checkpoints of a run, oldest first. What a killed writer left is not among them. */
+export const listCheckpoints = (runDir: string): CheckpointFile[] =>
+  stored.listCheckpoints(checkpointFolder(runDir)).map(describe)
 
-/** Writes the state of a step program; older files beyond `keep` go only after the new one is in place. */
+const describe = ({ step, name, bytes, files }: stored.CheckpointEntry): CheckpointFile => ({
+  step,
+  file: join(folderName, name),
+  bytes,
+  ...(name.endsWith('.safetensors') ? {} : { files }),
+})
+
+/** Writes the state of a step program; older ones beyond `keep` go only after the new one is in place. */
 export async function saveCheckpoint(
   runDir: string,
   program: Program,
   step: number,
   { keep, metadata }: { readonly keep: number; readonly metadata: Readonly<Record<string, string>> },
 ): Promise<CheckpointFile> {
-  makeFolder(join(runDir, folderName))
-  removeUnfinished(runDir)
-  const tensors = [...program.outputs].flatMap(([path, type]) =>
-    path.startsWith(prefix)
-      ? [
-          {
-            name: path.slice(prefix.length),
-            dtype: type.dtype === 'i32' ? ('I32' as const) : ('F32' as const),
-            shape: [...type.shape],
-            data: program.view(path),
-          },
-        ]
-      : [],
-  )
-  const file = fileOf(step)
-  await writeSafetensors(join(runDir, file), tensors, { format: 'anneal', step: String(step), ...metadata })
-  for (const old of listCheckpoints(runDir).slice(0, -keep)) {
-    if (old.step < step) rmSync(join(runDir, old.file), { force: true })
-  }
-  return { step, file, bytes: statSync(join(runDir, file)).size }
+  const folder = checkpointFolder(runDir)
+  makeFolder(folder)
+  sweep(folder, step)
+  const tensors = [...program.outputs.keys()].flatMap((path) => {
+    if (!path.startsWith(prefix)) return []
+    const {
+      path: name,
+      dtype,
+      globalShape: shape,
+      data,
+    } = holdingOf(program, path, path.slice(prefix.length))
+    return [{ name, dtype, shape, data }]
+  })
+  const name = `${nameOf(step)}.safetensors`
+  writeSafetensors(join(folder, name), tensors, { format: 'anneal', step: String(step), ...metadata })
+  prune(folder, step, keep)
+  return describe({ step, name, bytes: statSync(join(folder, name)).size, files: 1 })
 }
 
-/** What killed writers left behind. Only the process that holds the run's lock may call this. */
-function removeUnfinished(runDir: string): void {
-  const folder = join(runDir, folderName)
-  for (const name of readdirSync(folder)) {
-    if (/\.safetensors\.tmp-\d+$/.test(name)) rmSync(join(folder, name), { force: true })
-  }
+/** What a program on one device holds of a tensor: all of it, at `at` in its memory. */
+function holdingOf(program: Program, at: string, path: string): Holding {
+  const { dtype, shape } = (program.inputs.get(at) ?? program.outputs.get(at))!
+  const data = program.view(at)
+  // The reference calculates in float64 whatever the type says.
+  const form = data instanceof Float64Array ? 'F64' : storedAs[dtype]
+  return { path, dtype: form, globalShape: shape, box: wholeBox(shape), data }
 }
 
-/** Copies a checkpoint into a program: every tensor is checked for presence and size before the first one is written. */
+const storedAs = {
+  f32: 'F32',
+  f64: 'F64',
+  bf16: 'BF16',
+  f16: 'F16',
+  i32: 'I32',
+  u8: 'U8',
+  bool: 'BOOL',
+} as const satisfies Record<DType, Dtype>
+
+/** Reads a checkpoint into a program: every tensor is checked before the first one is written. */
 export async function loadCheckpoint(
   path: string,
   program: Program,
   into: (name: string) => string | undefined,
   needed: (input: string) => boolean = (input) => input.startsWith(prefix),
 ): Promise<void> {
-  const file = await openSafetensors(path)
+  const checkpoint = openCheckpoint(path)
   try {
-    await file.verify()
-    const writes: [string, Float32Array | Int32Array][] = []
-    const wanted = new Set([...program.inputs.keys()].filter(needed))
-    for (const [name, tensor] of file.tensors) {
+    const wanted: Holding[] = []
+    const missing = new Set([...program.inputs.keys()].filter(needed))
+    for (const [name, { shape }] of checkpoint.tensors) {
       const target = into(name)
       if (target === undefined) continue
-      const type = program.inputs.get(target)
-      if (!type || type.shape.join() !== tensor.shape.join()) {
+      if (!program.inputs.has(target)) {
         throw failure({
           where: `${path}: tensor '${name}'`,
-          got: `shape [${tensor.shape.join(', ')}]`,
-          expected: type ? `[${type.shape.join(', ')}]` : 'no such tensor in this model',
+          got: `shape [${shape.join(', ')}]`,
+          expected: 'no such tensor in this model',
           fix: 'resume with the settings the run was started with',
         })
       }
-      const bytes = file.read(name)
-      writes.push([
-        target,
-        type.dtype === 'i32' ? new Int32Array(bytes.slice().buffer) : new Float32Array(bytes.slice().buffer),
-      ])
-      wanted.delete(target)
+      wanted.push(holdingOf(program, target, name))
+      missing.delete(target)
     }
-    const [missing] = wanted
-    if (missing !== undefined) {
+    const [first] = missing
+    if (first !== undefined) {
       throw failure({
         where: path,
-        got: `no tensor '${missing.replace(prefix, '')}'`,
+        got: `no tensor '${first.replace(prefix, '')}'`,
         expected: `all ${program.inputs.size} tensors of the training state`,
         fix: 'use a checkpoint of this run',
       })
     }
-    for (const [target, values] of writes) program.write(target, values)
+    checkpoint.load(wanted)
+    // Over several ranks a view may be a copy, and every rank wants its part.
+    if (program.cut) for (const { path, data } of wanted) program.write(into(path)!, data as Float32Array)
   } finally {
-    file.close()
+    checkpoint.close()
   }
 }
 
-/**
- * Applies `use` to the newest checkpoint that is intact, passing over damaged ones with a note.
- *
- * @param use gets the file's path and throws a UserError when it is damaged.
- * @returns the checkpoint and what `use` made of it; undefined when the run has no checkpoint yet.
- * @throws UserError about the newest one when there are checkpoints but none can be read.
- */
+/** Applies `use` to the newest checkpoint that is intact, passing over damaged ones with a note. */
 export async function useNewest<T>(
   runDir: string,
   use: (path: string) => Promise<T>,
   note: (text: string) => void,
 ): Promise<{ readonly checkpoint: CheckpointFile; readonly value: T } | undefined> {
-  const errors: UserError[] = []
-  for (const checkpoint of listCheckpoints(runDir).toReversed()) {
-    try {
-      const value = await use(join(runDir, checkpoint.file))
-      for (const { complaint } of errors)
-        note(`passing over ${complaint.where}: got ${complaint.got}; expected ${complaint.expected}`)
-      return { checkpoint, value }
-    } catch (error) {
-      if (!(error instanceof UserError)) throw error
-      errors.push(error)
-    }
-  }
-  const [newest] = errors
-  if (newest === undefined) return undefined
-  const { where, got, expected } = newest.complaint
-  throw failure({
-    where,
-    got: errors.length === 1 ? got : `${got} (and ${errors.length - 1} older damaged too)`,
-    expected,
-    fix: 'restore a checkpoint from a copy, or start a new run with anneal train',
-  })
+  const found = await useNewestIn(checkpointFolder(runDir), use, note)
+  return found && { checkpoint: describe(found.entry), value: found.value }
 }

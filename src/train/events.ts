@@ -10,6 +10,8 @@ import type { StepProfile } from './profile.ts'
 /** What a run will do and cost, known before its first step. */
 export interface TrainPlan {
   readonly parameters: number
+  /** Those that one token uses: fewer than all of them when there are experts. */
+  readonly activeParameters: number
   /** Training tokens the run will read in all. */
   readonly tokens: number
   readonly flops: number
@@ -40,7 +42,7 @@ export interface PlanData {
 }
 
 /**
- * One measured step. `metrics` holds `loss`, `gradNorm`, `lr`, with fp16 `lossScale` as well (a step that was skipped
+ * One measured step. `metrics` holds `loss`, `gradNorm`, `lr`, with experts `imbalance`, with fp16 `lossScale` as well (a step that was skipped
  * because gradients overflowed has no `gradNorm`); an evaluation holds `validationLoss`.
  */
 export interface TrainPoint {

@@ -19,7 +19,7 @@ import {
   type LanguageConfig,
   type LanguageOverrides,
 } from '../models/language/config.ts'
-import type { ModelConfig } from '../models/language/model.ts'
+import { countParameters, type ModelConfig } from '../models/language/model.ts'
 import { createRun, readRun, reopenRun, type RunWriter } from '../runs/index.ts'
 import {
   listCheckpoints,
@@ -33,7 +33,8 @@ import { compileDecode } from '../models/decoder.ts'
 import { decodable } from '../models/language/decode.ts'
 import type { TrainObserver, TrainPlan, TrainPoint, TrainResult } from './events.ts'
 import { StepProfiler, type ProfileSettings } from './profile.ts'
-import { compileEvaluation, compileStep, initialise, specsOf } from './programs.ts'
+import { compileEvaluation, initialise } from './programs.ts'
+import { compileStep } from './step.ts'
 import { Sampler } from './sample.ts'
 
 export { sampleRun } from './sample.ts'
@@ -87,7 +88,7 @@ async function prepare(config: LanguageConfig, observer: TrainObserver, profile 
     await timeStep(program, config, model, data),
   ]
   const plan: TrainPlan = {
-    parameters: specsOf(model).reduce((total, [, spec]) => total + sizeOf(spec.shape), 0),
+    ...countParameters(model),
     tokens: config.steps * config.batch * context,
     flops: config.steps * program.flops,
     flopsPerStep: program.flops,
@@ -143,7 +144,9 @@ async function timeStep(
 }
 
 function reset(program: Program, config: LanguageConfig, vocab: number): void {
-  for (const path of program.inputs.keys()) if (path.startsWith('state.')) program.view(path).fill(0)
+  for (const [path, { shape }] of program.inputs) {
+    if (path.startsWith('state.')) program.write(path, new Float32Array(sizeOf(shape)))
+  }
   initialise(program, config, vocab)
 }
 
@@ -223,6 +226,8 @@ function withOverrides(config: LanguageConfig, overrides: LanguageOverrides): La
     ...overrides,
     model: { ...config.model, ...overrides.model },
     optim: { ...config.optim, ...overrides.optim },
+    mesh: { ...config.mesh, ...overrides.mesh },
+    parallel: { ...config.parallel, ...overrides.parallel },
     eval: { ...config.eval, ...overrides.eval },
     save: { ...config.save, ...overrides.save },
     sample: { ...config.sample, ...overrides.sample },
@@ -384,10 +389,11 @@ const scalarOf = (program: Program, path: string): number => program.view(path)[
 function measured(program: Program): Record<string, number> {
   const metrics = (...names: string[]): Record<string, number> =>
     Object.fromEntries(names.map((name) => [name, scalarOf(program, name)]))
-  if (!program.outputs.has('lossScale')) return metrics('loss', 'gradNorm', 'lr')
+  const routing = program.outputs.has('imbalance') ? ['imbalance'] : []
+  if (!program.outputs.has('lossScale')) return metrics('loss', 'gradNorm', 'lr', ...routing)
   const skipped = scalarOf(program, 'skipped') === 1
   if (skipped && scalarOf(program, 'lossScale') === 1) throw overflowing()
-  return metrics('loss', ...(skipped ? [] : ['gradNorm']), 'lr', 'lossScale')
+  return metrics('loss', ...(skipped ? [] : ['gradNorm']), 'lr', ...routing, 'lossScale')
 }
 
 const overflowing = (): UserError =>

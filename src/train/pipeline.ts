@@ -13,7 +13,7 @@ import { cutStages, type Stages } from '../compiler/trace/stages.ts'
 import { concat, leaves, Tensor, type Tensorised, type Tensors } from '../compiler/index.ts'
 import { failure } from '../errors.ts'
 import type { LanguageConfig } from '../models/language/config.ts'
-import { loss, type ModelConfig, type ModelWeights } from '../models/language/model.ts'
+import { objective, type ModelConfig, type ModelWeights } from '../models/language/model.ts'
 import { runRank } from '../parallel/pipeline.ts'
 import { rankPrograms, type Schedule } from '../parallel/schedule/index.ts'
 import { dropoutKey, nextState, squares, stepInputs, type StepState } from './programs.ts'
@@ -34,6 +34,14 @@ export function pipelineSources(
       fix: 'use precision=bf16',
     })
   }
+  if (config.model.experts > 0 && config.model.balance === 'bias') {
+    throw failure({
+      where: 'pipeline',
+      got: 'model.balance=bias',
+      expected: 'experts balanced by a loss: stages do not hand on the load that moves the bias',
+      fix: 'use model.balance=loss',
+    })
+  }
   const model: ModelConfig = { ...config.model, vocab }
   const whole = stepInputs(config, vocab)
   const { tokens } = whole
@@ -48,7 +56,8 @@ export function pipelineSources(
       microTypes,
       (inputs) => {
         const { params, tokens, seed, step } = inputs as unknown as Tensorised<typeof microTypes>
-        return loss(params as unknown as ModelWeights, tokens, model, { seed, step })
+        const { total, loss } = objective(params as unknown as ModelWeights, tokens, model, { seed, step })
+        return [total, loss]
       },
       schedule.stages,
     )
@@ -149,7 +158,7 @@ export function pipelineSources(
       const mine = squares(Object.fromEntries(Object.keys(counted).map((path) => [path, scaled[path]!])))
       const norm = wires.sum(mine, everyone, 'squares of gradients').sqrt()
       const lastPlace = schedule.rankOfStage[schedule.stages - 1]!
-      const mean = result.loss && (count === 1 ? new Tensor(result.loss) : new Tensor(result.loss).mul(scale))
+      const mean = result.loss && new Tensor(result.loss).mul(1 / (config.batch * config.model.context))
       const value = wires.broadcast(mean, lastPlace, everyone, 'loss', valueType('f32', []))
       return nextState(config, vocab, state, { loss: wires.settled(value), grads: scaled, norm })
     }

@@ -24,8 +24,9 @@ import {
   type ValueType,
 } from '../compiler/index.ts'
 import type { LanguageConfig } from '../models/language/config.ts'
+import { imbalance, movedBias } from '../models/language/experts.ts'
 import {
-  loss,
+  objective,
   parameterSpecs,
   parameterTypes,
   weightedLoss,
@@ -64,10 +65,12 @@ function chooser(
         : { optimizer: optimizers.adamw, rate: adamLr }
 }
 
-const compileOptions = (config: LanguageConfig, options: CompileOptions): CompileOptions => ({
+export const compileOptions = (config: LanguageConfig, options: CompileOptions): CompileOptions => ({
   threads: config.threads,
   precision: config.precision,
+  fp8Scaling: config.fp8Scaling,
   recompute: config.recompute,
+  leaves: config.leaves,
   ...options,
 })
 
@@ -78,19 +81,9 @@ export interface Source {
   readonly body: (inputs: Tensors) => Tensors
 }
 
-/** Compiles one training step. */
-export function compileStep(
-  config: LanguageConfig,
-  vocab: number,
-  options: CompileOptions = {},
-): Promise<Program> {
-  const { name, inputs, body } = stepSource(config, vocab)
-  return compile(body, inputs, compileOptions(config, { name, ...options }))
-}
-
 /**
  * One training step. Inputs: `tokens` [accumulate, batch, context + 1] i32 and `seed`; outputs: loss, gradNorm, lr; with
- * fp16 the loss scale and whether the step was skipped.
+ * experts their imbalance, with fp16 the loss scale and whether the step was skipped.
  */
 export function stepSource(config: LanguageConfig, vocab: number): Source {
   const { accumulate } = config
@@ -98,14 +91,18 @@ export function stepSource(config: LanguageConfig, vocab: number): Source {
   const inputs = stepInputs(config, vocab)
   const body = ({ state, tokens, seed }: Tensorised<typeof inputs>): Tensors => {
     const { step, params, lossScale } = state
-    const micro = (tokens: Tensor, index: Tensor): { loss: Tensor; grads: ModelWeights } => {
-      const value = loss(params, tokens, model, dropoutKey(seed, step, index))
-      return { loss: value, grads: grad(lossScale ? value.mul(lossScale.scale) : value, params) }
+    const trained = trainedOf(model, params)
+    const micro = (tokens: Tensor, index: Tensor): Micro => {
+      const { loss, total, load } = objective(params, tokens, model, dropoutKey(seed, step, index))
+      const grads = grad(lossScale ? total.mul(lossScale.scale) : total, trained)
+      return { loss, grads, ...(load ? { load } : {}) }
     }
-    const { loss: value, grads: raw } =
-      accumulate === 1 ? micro(firstOf(tokens), step.mul(0)) : accumulated(tokens, params, micro)
+    const { grads: raw, ...rest } =
+      accumulate === 1 ? micro(firstOf(tokens), step.mul(0)) : accumulated(tokens, trained, model, micro)
     const grads = lossScale ? unscaled(raw, lossScale) : raw
-    return nextState(config, vocab, state, { loss: value, grads, norm: squares(grads).sqrt() })
+    // A sum over the whole batch, divided once: its bits do not depend on how the batch is spread.
+    const mean = rest.loss.mul(1 / (config.batch * config.model.context))
+    return nextState(config, vocab, state, { ...rest, loss: mean, grads, norm: squares(grads).sqrt() })
   }
   return { name: 'train-step', inputs, body: body as unknown as Source['body'] }
 }
@@ -119,7 +116,10 @@ export function stepInputs(config: LanguageConfig, vocab: number) {
     state: {
       step: scalar('i32'),
       params: parameterTypes(model),
-      optim: optimizerState(specsOf(model), (path) => choose(path).optimizer),
+      optim: optimizerState(
+        specsOf(model).filter(([, spec]) => !spec.ruled),
+        (path) => choose(path).optimizer,
+      ),
       ...(config.precision === 'fp16' ? { lossScale: lossScaleTypes } : {}),
     },
     tokens: valueType(
@@ -155,35 +155,54 @@ export interface StepState {
   readonly lossScale?: LossScale
 }
 
+/** What a step found out before it moves anything. */
+export interface StepResults {
+  readonly loss: Tensor
+  /** Of the parameters that an optimizer moves. */
+  readonly grads: Tensors
+  readonly norm: Tensor
+  /** Of a mixture: choices that fell on each expert, [layer, expert]. */
+  readonly load?: Tensor
+}
+
 /** From gradients to what a step returns: clipped, updated, or skipped where a half-precision gradient overflowed. */
 export function nextState(
   config: LanguageConfig,
   vocab: number,
   state: StepState,
-  { loss: value, grads, norm }: { readonly loss: Tensor; readonly grads: Tensors; readonly norm: Tensor },
+  { loss: value, grads, norm, load }: StepResults,
 ): Tensors {
   const { step, params, optim, lossScale } = state
-  const { beta1, beta2, momentum, weightDecay, clip } = config.optim
+  const { beta1, beta2, momentum, weightDecay, clip, relativeStep } = config.optim
   const choose = chooser(config, { ...config.model, vocab })
   const schedule = { steps: config.steps, warmup: config.optim.warmup, cooldown: config.optim.cooldown }
   const flat = leaves<Tensor>(grads)
   const scaled = clip > 0 ? flat.map(([path, g]) => [path, g.mul(clipFactor(norm, clip))] as const) : flat
+  const gradients = new Map<string, Tensor>(scaled)
   const now = step.cast('f32')
   const factor = scheduleTensor(schedule, now)
   const updated = groupedUpdate(
-    leaves<Tensor>(params),
-    new Map(scaled),
+    leaves<Tensor>(params).filter(([path]) => gradients.has(path)),
+    gradients,
     optim,
     now.add(1),
     (path) => ({ optimizer: choose(path).optimizer, lr: factor.mul(choose(path).rate) }),
-    { beta1, beta2, eps: 1e-10, momentum, weightDecay },
+    { beta1, beta2, eps: 1e-10, momentum, weightDecay, relativeStep },
   )
   const next = {
     step: step.add(1),
-    params: mapTree<Tensor, Tensor>(params, (_, path) => updated.parameters.get(path)!),
+    params: mapTree<Tensor, Tensor>(params, (old, path) => {
+      const moved = updated.parameters.get(path)
+      return moved ?? movedBias(old, load!, config.model.balanceRate)
+    }),
     optim: updated.state,
   }
-  const measured = { loss: value, gradNorm: norm, lr: factor.mul(config.optim.lr) }
+  const measured = {
+    loss: value,
+    gradNorm: norm,
+    lr: factor.mul(config.optim.lr),
+    ...(load ? { imbalance: imbalance(load) } : {}),
+  }
   if (!lossScale) return { state: next, ...measured }
   const finite = allFinite(grads)
   const scaling = { goodSteps: config.optim.lossScaleSteps }
@@ -198,30 +217,56 @@ export function nextState(
   }
 }
 
-/** Mean loss and gradients over microbatches, one at a time: memory of one, result of all. */
+/** What one microbatch gives; all of it is averaged over them. */
+type Micro = {
+  readonly loss: Tensor
+  readonly grads: Readonly<Record<string, Tensor>>
+  readonly load?: Tensor
+}
+
+/** Parameters that the optimizer moves, by path. */
+function trainedOf(model: ModelConfig, params: ModelWeights): Record<string, Tensor> {
+  const ruled = new Set(specsOf(model).flatMap(([path, spec]) => (spec.ruled ? [path] : [])))
+  return Object.fromEntries(leaves<Tensor>(params).filter(([path]) => !ruled.has(path)))
+}
+
+/**
+ * Summed loss and mean gradients over microbatches, one at a time: memory of one for each halving, result of all. Halves are
+ * added pairwise, as leaves of a batch are (compiler/ops/leaves.ts), so that their number changes no bit.
+ */
 function accumulated(
   tokens: Tensor,
-  params: ModelWeights,
-  micro: (tokens: Tensor, index: Tensor) => { loss: Tensor; grads: ModelWeights },
-): { loss: Tensor; grads: ModelWeights } {
-  const count = tokens.size('micro')
-  const start = {
+  trained: Readonly<Record<string, Tensor>>,
+  { layers, experts }: ModelConfig,
+  micro: (tokens: Tensor, index: Tensor) => Micro,
+): Micro {
+  const start: Micro = {
     loss: full(0, scalar('f32')),
-    grads: mapTree<Tensor, Tensor>(params, zerosLike) as ModelWeights,
+    grads: mapTree<Tensor, Tensor>(trained, zerosLike) as Micro['grads'],
+    ...(experts > 0 ? { load: full(0, valueType('f32', [layers, experts], ['layer', 'expert'])) } : {}),
   }
-  const add = (a: typeof start, b: typeof start): typeof start => {
+  const add = (a: Micro, b: Micro): Micro => {
     const other = new Map(leaves<Tensor>(b))
-    return mapTree<Tensor, Tensor>(a, (x, path) => x.add(other.get(path)!)) as typeof start
+    return mapTree<Tensor, Tensor>(a, (x, path) => x.add(other.get(path)!)) as Micro
   }
-  const [sum] = scan(
-    start,
-    { tokens, index: iota(count, 'micro') },
-    (carry, x) => [add(carry, micro(x.tokens, x.index)), {}],
-    {
-      name: 'microbatches',
-    },
-  )
-  return mapTree<Tensor, Tensor>(sum, (x) => x.mul(1 / count)) as typeof start
+  const sumOf = (tokens: Tensor, index: Tensor): typeof start => {
+    const count = tokens.size('micro')
+    if (count === 1) return micro(firstOf(tokens), index.reshape([]))
+    const part = count % 2 === 0 ? 2 : count
+    const parts = (x: Tensor): Tensor => x.split('micro', { part, micro: count / part })
+    const [sum] = scan(
+      start,
+      { tokens: parts(tokens), index: parts(index) },
+      (carry, x) => [add(carry, sumOf(x.tokens, x.index)), {}],
+      { name: 'microbatches' },
+    )
+    return sum
+  }
+  const count = tokens.size('micro')
+  const sum = sumOf(tokens, iota(count, 'micro'))
+  const mean = (x: Tensor): Tensor => x.mul(1 / count)
+  const grads = Object.fromEntries(Object.entries(sum.grads).map(([path, g]) => [path, mean(g)]))
+  return { loss: sum.loss, grads, ...(sum.load ? { load: mean(sum.load) } : {}) }
 }
 
 const firstOf = (tokens: Tensor): Tensor => tokens.reshape(tokens.shape.slice(1), tokens.axes.slice(1))

@@ -5,6 +5,7 @@ import fc from 'fast-check'
 import { compile, philoxUniform, valueType, type Program, type Tensorised } from '../compiler/index.ts'
 import { draw } from '../compiler/testing.ts'
 import { charsTokenizer } from '../data/tokenizers/chars.ts'
+import { dense } from '../models/language/config.ts'
 import { forward, parameterTypes, type ModelConfig } from '../models/language/model.ts'
 import { choose, likeliest, type Choice } from './choose.ts'
 import { specsOf } from './programs.ts'
@@ -20,6 +21,7 @@ const model: ModelConfig = {
   kvHeads: 1,
   context: 16,
   dropout: 0.1,
+  ...dense,
   vocab: tokenizer.vocabSize,
 }
 const greedy = (prompt: string, tokens: number): SampleOptions => ({

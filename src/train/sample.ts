@@ -8,7 +8,7 @@
  */
 import { join } from 'node:path'
 import type { Program } from '../compiler/index.ts'
-import { openSafetensors } from '../data/safetensors.ts'
+import { openCheckpoint } from '../data/checkpoints.ts'
 import { streamDecoder, type StreamDecoder } from '../data/tokenizers/decode.ts'
 import { tokenizerFromJSON, type Tokenizer } from '../data/tokenizers/tokenizer.ts'
 import { failure } from '../errors.ts'
@@ -205,13 +205,13 @@ export async function sampleRun(
   }
 }
 
-/** The tokenizer a checkpoint was trained with. Checks the whole file. */
+/** The tokenizer a checkpoint was trained with. Checks all of it. */
 async function readTokenizer(path: string): Promise<Tokenizer> {
-  const file = openSafetensors(path)
+  const checkpoint = openCheckpoint(path)
   try {
-    file.verify()
-    return tokenizerFromJSON(JSON.parse(file.metadata['tokenizer'] ?? 'null'), path)
+    checkpoint.verify()
+    return tokenizerFromJSON(JSON.parse(checkpoint.metadata['tokenizer'] ?? 'null'), path)
   } finally {
-    file.close()
+    checkpoint.close()
   }
 }

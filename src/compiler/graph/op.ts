@@ -24,8 +24,8 @@ export type Values = Float64Array
 export interface Sample {
   readonly inputs: readonly ValueType[]
   readonly attrs?: Attrs
-  /** Range for each float input, kept away from kinks and poles; default [-2, 2]. Integers: [low, high). */
-  readonly ranges?: readonly (readonly [number, number])[]
+  /** Range for each float input, kept away from kinks and poles; default [-2, 2]. Integers: [low, high), or 0, 1, 2, … */
+  readonly ranges?: readonly (readonly [number, number] | 'counted')[]
 }
 
 export interface Op {

@@ -78,28 +78,7 @@ export const dotOp: Op = {
       ),
     ]
   },
-  // da = g . b over b's free axes; db = a . g over a's: then the axes go back to where the operand had them.
-  gradient(node, [g]) {
-    const [a, b] = node.inputs as [Node, Node]
-    const { aBatch, bBatch, aContract, bContract } = dotAxes(node)
-    const aFree = freeAxes(a.shape, aBatch, aContract)
-    const bFree = freeAxes(b.shape, bBatch, bContract)
-    const batch = aBatch.map((_, i) => i)
-    const gFreeA = aFree.map((_, i) => batch.length + i)
-    const gFreeB = bFree.map((_, i) => batch.length + aFree.length + i)
-    const cotangent = g!.dtype === a.dtype ? g! : castTo(g!, a.dtype)
-    const da = dot(cotangent, b, { aBatch: batch, bBatch, aContract: gFreeB, bContract: bFree })
-    const db = dot(a, cotangent, { aBatch, bBatch: batch, aContract: aFree, bContract: gFreeA })
-    // Contracted axes come out in the order in which the *other* operand stores them.
-    const byOther = (own: readonly number[], other: readonly number[]): number[] =>
-      other
-        .map((_, i) => i)
-        .toSorted((i, j) => other[i]! - other[j]!)
-        .map((i) => own[i]!)
-    const daAxes = [...aBatch, ...aFree, ...byOther(aContract, bContract)]
-    const dbAxes = [...bBatch, ...byOther(bContract, aContract), ...bFree]
-    return [castTo(transpose(da, inverse(daAxes)), a.dtype), castTo(transpose(db, inverse(dbAxes)), b.dtype)]
-  },
+  gradient: (node, [g]) => dotCotangents(node.inputs[0]!, node.inputs[1]!, dotAxes(node), g!),
   factors(node) {
     const [a, b] = node.inputs as [Node, Node]
     const { aBatch, bBatch, aContract, bContract } = dotAxes(node)
@@ -173,6 +152,37 @@ export const dotOp: Op = {
       { inputs: [f64(2, 3, 4), f64(2, 4, 5)], attrs: { ...axes([0], [0], [2], [1]), leaves: 2 } },
     ]
   },
+}
+
+/**
+ * Cotangents of both operands from that of the product. da = g . b over b's free axes; db = a . g over a's: then the axes
+ * go back to where the operand had them. `multiply` makes each of the two products; `of` says whose cotangent it is.
+ */
+export function dotCotangents(
+  a: Node,
+  b: Node,
+  axes: DotAxes,
+  g: Node,
+  multiply: (x: Node, y: Node, axes: DotAxes, of: 'a' | 'b') => Node = dot,
+): [Node, Node] {
+  const { aBatch, bBatch, aContract, bContract } = axes
+  const aFree = freeAxes(a.shape, aBatch, aContract)
+  const bFree = freeAxes(b.shape, bBatch, bContract)
+  const batch = aBatch.map((_, i) => i)
+  const gFreeA = aFree.map((_, i) => batch.length + i)
+  const gFreeB = bFree.map((_, i) => batch.length + aFree.length + i)
+  const cotangent = g.dtype === a.dtype ? g : castTo(g, a.dtype)
+  const da = multiply(cotangent, b, { aBatch: batch, bBatch, aContract: gFreeB, bContract: bFree }, 'a')
+  const db = multiply(a, cotangent, { aBatch, bBatch: batch, aContract: aFree, bContract: gFreeA }, 'b')
+  // Contracted axes come out in the order in which the *other* operand stores them.
+  const byOther = (own: readonly number[], other: readonly number[]): number[] =>
+    other
+      .map((_, i) => i)
+      .toSorted((i, j) => other[i]! - other[j]!)
+      .map((i) => own[i]!)
+  const daAxes = [...aBatch, ...aFree, ...byOther(aContract, bContract)]
+  const dbAxes = [...bBatch, ...byOther(bContract, aContract), ...bFree]
+  return [castTo(transpose(da, inverse(daAxes)), a.dtype), castTo(transpose(db, inverse(dbAxes)), b.dtype)]
 }
 
 const accumulated = (dtype: DType): DType => (isHalf(dtype) ? 'f32' : dtype)

@@ -17,6 +17,7 @@ import { draw, inFreshGraph, worstError } from '../testing.ts'
 import { apply } from './elementwise.ts'
 import { ops } from './index.ts'
 import { input } from './input.ts'
+import { leafLabel, leavesOf } from './leaves.ts'
 
 const nodeOfSample = (op: Op, inputs: readonly ValueType[], attrs: Attrs): Node =>
   inFreshGraph(() =>
@@ -51,6 +52,13 @@ function shrunk(attrs: Attrs, axis: number, extent: number): Attrs {
   return { ...attrs, ...shrink('shape'), ...shrink('size') }
 }
 
+/** A part of the axis that is cut into leaves has its share of them. */
+function shareOfLeaves(node: Node, label: string, extent: number, count: number): Attrs {
+  const leaves = leavesOf(node)
+  if (leaves === undefined || leafLabel(node) !== label) return node.attrs
+  return { ...node.attrs, leaves: Math.max(1, (leaves * count) / extent) }
+}
+
 /** Extent of a label; every axis that carries it must agree. */
 function extentOf(label: string, node: Node, { inputs, results }: Factors): number {
   const extents = new Set<number>()
@@ -75,7 +83,8 @@ function computeInPieces(op: Op, node: Node, data: readonly Values[], label: str
     const values = data.map((x, i) =>
       cuts[i]! < 0 ? x : cut(x, node.inputs[i]!.shape, cuts[i]!, start, count),
     )
-    const attrs = resultAxis < 0 ? node.attrs : shrunk(node.attrs, resultAxis, count)
+    const attrs =
+      resultAxis < 0 ? shareOfLeaves(node, label, extent, count) : shrunk(node.attrs, resultAxis, count)
     const part = nodeOfSample(op, types, attrs)
     const wanted = resultAxis < 0 ? node.shape : node.shape.with(resultAxis, count)
     assert.deepEqual(part.shape, wanted, `shape of a piece of ${op.name} along ${label}`)
@@ -128,8 +137,8 @@ function checkSample(op: Op, sample: Sample, seed: number): number {
   return split
 }
 
-/** Ops with no axis that may be split: scalars, and counters that address their elements globally. */
-const whole = new Set(['constant', 'random'])
+/** Ops with no axis that may be split: scalars, and counters that address or number their elements globally. */
+const whole = new Set(['constant', 'random', 'groupRank'])
 
 for (const op of ops.filter((op) => op.samples().length > 0)) {
   test(`${op.name} in pieces equals the whole`, () => {

@@ -20,6 +20,9 @@ import { floorOp } from './floor.ts'
 import { gatherOp } from './gather.ts'
 import { getOp } from './get.ts'
 import { gradOp } from './grad.ts'
+import { groupRankOp } from './group-rank.ts'
+import { groupedDotOp } from './grouped-dot.ts'
+import { groupedOuterOp } from './grouped-outer.ts'
 import { inputOp } from './input.ts'
 import { iotaOp } from './iota.ts'
 import { lessOp } from './less.ts'
@@ -29,9 +32,11 @@ import { modOp } from './mod.ts'
 import { mulOp } from './mul.ts'
 import { negOp } from './neg.ts'
 import { padOp } from './pad.ts'
+import { powerFloorOp } from './power-floor.ts'
 import { randomOp } from './random.ts'
 import { reduceMaxOp } from './reduce-max.ts'
 import { reshapeOp } from './reshape.ts'
+import { roundFp8Op } from './round-fp8.ts'
 import { scanOp } from './scan.ts'
 import { scatterOp } from './scatter.ts'
 import { scatterAddOp } from './scatter-add.ts'
@@ -40,6 +45,7 @@ import { sliceOp } from './slice.ts'
 import { sqrtOp } from './sqrt.ts'
 import { sumOp } from './sum.ts'
 import { tanhOp } from './tanh.ts'
+import { topkOp } from './topk.ts'
 import { transposeOp } from './transpose.ts'
 import { allGatherOp } from './all-gather.ts'
 import { allReduceOp } from './all-reduce.ts'
@@ -67,7 +73,9 @@ export const ops: readonly Op[] = [
   tanhOp,
   erfOp,
   floorOp,
+  powerFloorOp,
   castOp,
+  roundFp8Op,
   addOp,
   mulOp,
   divOp,
@@ -83,6 +91,8 @@ export const ops: readonly Op[] = [
   convOp,
   convInputOp,
   convWeightOp,
+  groupedDotOp,
+  groupedOuterOp,
   // movement
   reshapeOp,
   transposeOp,
@@ -95,6 +105,8 @@ export const ops: readonly Op[] = [
   gatherOp,
   scatterAddOp,
   scatterOp,
+  topkOp,
+  groupRankOp,
   // between ranks
   meshIndexOp,
   shardOp,

@@ -16,6 +16,16 @@ export const leavesOf = (node: Node): number | undefined => node.attrs['leaves']
 export const leavesAttr = (leaves: number | undefined): { leaves?: number } =>
   leaves === undefined ? {} : { leaves }
 
+/**
+ * The label (see `Factors`) of the axis that is cut into leaves: the first one summed. A part of that axis has its share
+ * of the leaves; a part of any other axis has all of them.
+ */
+export function leafLabel(node: Node): string | undefined {
+  if (leavesOf(node) === undefined) return undefined
+  const [contracted] = (node.attrs['aContract'] as readonly number[] | undefined) ?? [0]
+  return node.op.factors(node).inputs[0]![contracted!] ?? undefined
+}
+
 /** For `reference`: sums of [from, to) of `items`, leaf by leaf, added in the tree. */
 export function sumInLeaves(node: Node, items: number, sumOf: (from: number, to: number) => Values): Values {
   const leaves = leavesOf(node) ?? 1

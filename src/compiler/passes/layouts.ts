@@ -44,10 +44,19 @@ export interface Decision {
 }
 
 /** Ops that are linear, so that partial sums may pass through them and be combined later, in fewer or smaller messages. */
-const passesPartial = (node: Node, operands: readonly (Operand | null)[], axis: string): boolean => {
+const passesPartial = (
+  node: Node,
+  operands: readonly (Operand | null)[],
+  axis: string,
+  { weightAxes }: Placement,
+): boolean => {
   const partial = operands.map((operand) => operand?.layout.partial[axis] === 'sum')
   switch (node.op.name) {
     case 'add':
+      // Sums over the batch are made whole before they meet, except in the carry of a loop: (a + b) + (c + d) is not
+      // (a + c) + (b + d), and the batch may be spread in any way (leaves.ts).
+      if (!weightAxes.includes(axis) && !node.inputs.some(mayBeZeros)) return false
+      return partial.every((open, i) => open || (operands[i] === null && mayBeZeros(node.inputs[i]!)))
     case 'concat':
       return partial.every((open, i) => open || (operands[i] === null && mayBeZeros(node.inputs[i]!)))
     case 'neg':
@@ -96,7 +105,7 @@ export function decide(
   }
   for (const { name: axis } of mesh) {
     const through = operands.some((operand) => operand?.layout.partial[axis] === 'sum')
-    if (through && passesPartial(node, operands, axis)) {
+    if (through && passesPartial(node, operands, axis, placement)) {
       partial[axis] = 'sum'
       continue
     }

@@ -97,10 +97,9 @@ class Leaves {
   }
 
   #sumsOverBatch(body: Func, params: readonly Marks[]): boolean {
-    return [...this.#follow(body, params).values.keys()].some((node) => {
-      const marks = node.inputs.map((x) => this.#follow(body, params).values.get(x)![0]!)
-      return summedDigit(node, marks) !== undefined
-    })
+    const { values } = this.#follow(body, params)
+    const marksOf = (node: Node): Marks[] => node.inputs.map((x) => values.get(x)![0]!)
+    return [...values.keys()].some((node) => summedDigit(node, marksOf(node)) !== undefined)
   }
 
   /** Marks of every value of a function, from those of its parameters. */

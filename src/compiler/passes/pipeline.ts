@@ -5,6 +5,8 @@
  */
 import { Graph, inGraph, type Func } from '../graph/node.ts'
 import { check, type Legality } from './check.ts'
+import type { Fp8Scaling } from '../composites/dot-fp8.ts'
+import { fp8 } from './fp8.ts'
 import { gradient } from './gradient.ts'
 import { inline } from './inline.ts'
 import { leaves } from './leaves.ts'
@@ -14,6 +16,8 @@ import { simplify } from './simplify.ts'
 
 export interface Policies {
   readonly precision: Precision
+  /** With fp8: which elements share a scale; default a row. */
+  readonly fp8Scaling?: Fp8Scaling
   readonly recompute: RecomputePolicy
   /** Into how many leaves sums over the batch are cut; 0: as it comes. */
   readonly leaves: number
@@ -30,6 +34,7 @@ export interface Pass {
 export const pipeline: readonly Pass[] = [
   { name: 'simplify', run: simplify },
   { name: 'recompute', run: (func, policies) => recompute(func, policies.recompute) },
+  { name: 'fp8', run: (func, policies) => fp8(func, policies.precision, policies.fp8Scaling ?? 'row') },
   { name: 'gradient', run: gradient, legality: { gone: ['grad'] } },
   { name: 'inline', run: (func, policies) => inline(func, policies.claimed), legality: { gone: ['grad'] } },
   { name: 'precision', run: (func, policies) => precision(func, policies.precision) },

@@ -1,6 +1,6 @@
 /**
  * The precision policy. `bf16` and `fp16`: operands of every f32 matrix product, forward and backward, are rounded to 16
- * bits (bfloat16, or IEEE half precision) and accumulated in f32; parameters, optimizer state, reductions and elementwise work stay f32 (Micikevicius et al.,
+ * bits (bfloat16, or IEEE half precision) and accumulated in f32 (`fp8` is another pass, fp8.ts); parameters, optimizer state, reductions and elementwise work stay f32 (Micikevicius et al.,
  * Mixed Precision Training). Runs after differentiation, so that both directions follow it, and after composites are
  * inlined: what a target claims keeps its precision.
  *
@@ -23,7 +23,7 @@ import { transposeOp } from '../ops/transpose.ts'
 import { substitute } from '../trace/functions.ts'
 import { Rewrite, type Rule } from './rewrite.ts'
 
-export type Precision = 'f32' | 'bf16' | 'fp16'
+export type Precision = 'f32' | 'bf16' | 'fp16' | 'fp8'
 
 /** What operands are stored as. */
 const halves: Readonly<Partial<Record<Precision, Half>>> = { bf16: 'bf16', fp16: 'f16' }

@@ -1,5 +1,5 @@
 /**
- * A loss cut into pipeline stages. Somewhere in it is a loop over layers; each stage takes a range of those layers, the
+ * A forward pass cut into pipeline stages. Somewhere in it is a loop over layers; each stage takes a range of those layers, the
  * first also what comes before the loop, the last what comes after. What crosses from stage to stage is what the loop
  * carries. Values that a stage needs and that do not come out of the loop, such as positions, are computed again from
  * the inputs.
@@ -23,13 +23,23 @@ export interface Stages {
   readonly carries: readonly ValueType[]
   /** Paths of inputs that a stage reads; `stacked` ones it needs its own layers of only. */
   reads(stage: number): readonly { readonly path: string; readonly stacked: boolean }[]
-  /** What a stage makes of its inputs: what it carries on, or the loss. `carried` is empty for the first stage. */
+  /** What a stage makes of its inputs: what it carries on, or the results. `carried` is empty for the first stage. */
   run(stage: number, inputs: ReadonlyMap<string, Node>, carried: readonly Node[]): readonly Node[]
 }
 
-/** Traces `loss` in the current graph and cuts it. @throws UserError where there is no loop that can be cut so. */
-export function cutStages(types: Tree<ValueType>, loss: (inputs: Tensors) => Tensor, count: number): Stages {
-  const { func, inputPaths } = traceFunction('loss', types, (inputs) => ({ loss: loss(inputs) }))
+/**
+ * Traces `body`, a forward pass with its results in order, in the current graph and cuts it.
+ *
+ * @throws UserError where there is no loop that can be cut so.
+ */
+export function cutStages(
+  types: Tree<ValueType>,
+  body: (inputs: Tensors) => readonly Tensor[],
+  count: number,
+): Stages {
+  const { func, inputPaths } = traceFunction('forward', types, (inputs) =>
+    Object.fromEntries(body(inputs).map((result, i) => [`result${i}`, result])),
+  )
   const paths = new Map(func.params.map((param, i) => [param, inputPaths[i]!]))
   const loops = reachable(func.results).filter((node) => node.op === scanOp)
   const loop = loops.toSorted((a, b) => b.op.flops(b) - a.op.flops(a))[0]

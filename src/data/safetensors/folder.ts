@@ -63,6 +63,7 @@ function openShards(folder: string): Safetensors {
       metadata: mergeMetadata([...shards.values()]),
       tensors,
       read: (name) => shardWith(name).read(name),
+      readInto: (name, target, from) => shardWith(name).readInto(name, target, from),
       readF32: (name) => shardWith(name).readF32(name),
       verify: () => Array.from(shards.values(), (shard) => shard.verify()).every(Boolean),
       close: closeAll,

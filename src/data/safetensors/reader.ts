@@ -16,6 +16,8 @@ export interface Safetensors {
   readonly tensors: ReadonlyMap<string, TensorInfo>
   /** The tensor's bytes, row-major and little-endian, in a fresh array. */
   read(name: string): Uint8Array<ArrayBuffer>
+  /** Fills `target` from byte `from` of the tensor on, unchecked: `verify` first. */
+  readInto(name: string, target: Uint8Array, from: number): void
   /** The tensor as float32, converted from F32, F64, F16 or BF16; a UserError for any other dtype. */
   readF32(name: string): Float32Array<ArrayBuffer>
   /**
@@ -124,10 +126,17 @@ function createReader(fd: number, path: string, header: Header, start: number, s
     return data
   }
 
+  function readInto(name: string, target: Uint8Array, from: number): void {
+    const { begin, bytes } = find(name)
+    if (from + target.length > bytes) throw new InternalError(`${path}: ${name} ends at byte ${bytes}`)
+    fill(target, start + begin + from)
+  }
+
   return {
     metadata,
     tensors,
     read,
+    readInto,
     readF32: (name) => {
       const { dtype } = find(name)
       return toF32(dtype, () => read(name), `${path}: tensor ${quote(name)}`)

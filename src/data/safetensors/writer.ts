@@ -32,6 +32,7 @@ export interface TensorData {
  * Writes `tensors` to `path`, beside an earlier file first and then in its place.
  *
  * @param metadata free text a key; keys beginning with `anneal.` are ours.
+ * @param options `checksums: false` leaves them out, for a file whose parts somebody else vouches for.
  * @throws UserError when the disk is full or the place cannot be written (an earlier file is intact), or when a tensor's
  * data does not fit its shape.
  */
@@ -39,18 +40,13 @@ export function writeSafetensors(
   path: string,
   tensors: readonly TensorData[],
   metadata: Readonly<Record<string, string>> = {},
+  { checksums = true }: { readonly checksums?: boolean } = {},
 ): void {
   checkTensors(tensors, path)
   const ordered = tensors.toSorted(
     (a, b) => DTYPE_BYTES[b.dtype] - DTYPE_BYTES[a.dtype] || (a.name < b.name ? -1 : 1),
   )
-  const hash = createHash('sha256')
-  for (const { data } of ordered) for (const part of chunks(data)) hash.update(part)
-  const header = buildHeader(ordered, {
-    ...metadata,
-    [BUFFER_DIGEST]: hash.digest('hex'),
-    [HEADER_DIGEST]: NO_DIGEST,
-  })
+  const header = buildHeader(ordered, checksums ? { ...metadata, ...digestsOf(ordered) } : metadata)
   if (header.length - PREFIX_BYTES > MAX_HEADER_BYTES) {
     throw badUsage({
       where: path,
@@ -63,6 +59,13 @@ export function writeSafetensors(
     file.append(header)
     for (const { data } of ordered) file.append(data)
   })
+}
+
+/** The checksum of the data, and the place of the header's, which only the finished header has. */
+function digestsOf(ordered: readonly TensorData[]): Readonly<Record<string, string>> {
+  const hash = createHash('sha256')
+  for (const { data } of ordered) for (const part of chunks(data)) hash.update(part)
+  return { [BUFFER_DIGEST]: hash.digest('hex'), [HEADER_DIGEST]: NO_DIGEST }
 }
 
 /** Prefix and header, space-padded to a multiple of 8 so that the data after it is aligned. */

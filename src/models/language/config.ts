@@ -18,6 +18,18 @@ const fraction = z.number().min(0).max(1)
 const rate = z.number().gt(0)
 const powerOfTwo = z.number().refine((x) => x >= 1 && Number.isInteger(Math.log2(x)), 'a power of two')
 
+/** The settings of experts, for a model without any. */
+export const dense = {
+  experts: 0,
+  topK: 1,
+  sharedExperts: 0,
+  expertHidden: 0,
+  routing: 'softmax',
+  balance: 'bias',
+  balanceRate: 0,
+  capacity: 0,
+} as const
+
 const modelSchema = z.strictObject({
   size: z
     .enum(['nano', 'micro', 'mini', 'small', 'base', 'gpt2'])
@@ -31,10 +43,30 @@ const modelSchema = z.strictObject({
   kvHeads: count.describe('key and value heads; fewer than heads is grouped-query attention'),
   context: z.int().min(2).describe('tokens a window'),
   dropout: z.number().min(0).lt(1),
+  experts: countOrOff.describe('experts of each MLP, of which a token uses some; 0 = one dense MLP'),
+  topK: count.describe('experts a token uses'),
+  sharedExperts: countOrOff.describe('experts that every token uses besides'),
+  expertHidden: countOrOff.describe(
+    'hidden width of an expert; by default those of a token together are as wide as a dense MLP',
+  ),
+  routing: z.enum(['softmax', 'sigmoid']).describe('how the router scores experts'),
+  balance: z
+    .enum(['bias', 'loss', 'none'])
+    .describe('evens the load: a bias on the choice, moved every step, or an auxiliary loss'),
+  balanceRate: z
+    .number()
+    .min(0)
+    .describe('what the bias moves by in a step; the weight of the auxiliary loss'),
+  capacity: z
+    .number()
+    .min(0)
+    .describe(
+      '1.25: in training an expert takes 1.25 times its even share, and drops the rest; 0 = takes all',
+    ),
 })
 
 const optimSchema = z.strictObject({
-  name: z.enum(['muon', 'adamw', 'momentum', 'sgd']),
+  name: z.enum(['muon', 'adamw', 'adamw8bit', 'adafactor', 'momentum', 'sgd']),
   lr: rate.describe('peak learning rate of the chosen optimizer'),
   adamLr: rate.describe('with muon: learning rate of embeddings, head and scalars'),
   warmup: countOrOff.describe('steps of linear warm-up'),
@@ -45,8 +77,36 @@ const optimSchema = z.strictObject({
   momentum: z.number().min(0).lt(1),
   clip: z.number().min(0).describe('largest global gradient norm; 0 = off'),
   // Defaults in the schema: runs stored before these settings were there go on.
+  relativeStep: z
+    .boolean()
+    .default(false)
+    .describe('with adafactor: steps in proportion to the size of a parameter'),
   lossScale: powerOfTwo.default(65_536).describe('with fp16: the loss scale of the first step'),
   lossScaleSteps: count.default(2000).describe('with fp16: good steps before the loss scale doubles'),
+})
+
+const meshSchema = z.strictObject({
+  data: count.describe('data parallel: ranks that share out the batch'),
+  pipe: count.describe('pipeline parallel: ranks that share out the layers'),
+  expert: count.describe('expert parallel: ranks that share out experts, and the batch once more'),
+  context: count.describe('context parallel: ranks that share out the tokens of a window'),
+  tensor: count.describe('tensor parallel: ranks that share out heads, hidden units and vocabulary'),
+})
+
+const parallelSchema = z.strictObject({
+  zero: z
+    .int()
+    .min(0)
+    .max(3)
+    .describe('what data-parallel ranks share out: 1 optimizer state, 2 gradients too, 3 parameters too'),
+  sequence: z.boolean().describe('with mesh.tensor: share out time between its products'),
+  attention: z
+    .enum(['gather', 'heads', 'ring'])
+    .describe('with mesh.context: how attention sees the keys of other ranks'),
+  schedule: z
+    .enum(['gpipe', '1f1b', 'interleaved', 'zb-h1', 'zb-h2', 'dualpipe-v'])
+    .describe('with mesh.pipe: the order of forward and backward passes'),
+  stages: count.describe('with an interleaved schedule: stages on each pipeline rank'),
 })
 
 /** The complete, concrete configuration. Ranges live here; what depends on two settings lives in `resolveConfig`. */
@@ -61,10 +121,22 @@ export const languageConfigSchema = z.strictObject({
   accumulate: count.describe('microbatches the batch is split into'),
   seed: z.int().min(0).max(0xffff_ffff),
   threads: z.int().min(0).max(1024).describe('0 = all cores'),
-  precision: z.enum(['f32', 'bf16', 'fp16']).describe('what products are made of'),
+  precision: z.enum(['f32', 'bf16', 'fp16', 'fp8']).describe('what products are made of; fp8 is emulated'),
+  fp8Scaling: z
+    .enum(['tensor', 'row', 'block', 'mx'])
+    .default('row')
+    .describe('with fp8: what shares a scale'),
   recompute: z.boolean().describe('recompute activations in the backward pass to save memory'),
+  leaves: z
+    .literal([0, 1, 2, 4, 8, 16, 32, 64])
+    .default(0)
+    .describe(
+      'parts of the batch that are summed apart: any device count up to it gives the same bits; 0 = off',
+    ),
   model: modelSchema,
   optim: optimSchema,
+  mesh: meshSchema,
+  parallel: parallelSchema,
   eval: z.strictObject({ every: countOrOff.describe('steps between evaluations; 0 = only at the end') }),
   save: z.strictObject({
     every: countOrOff.describe('steps between checkpoints; 0 = only at the end'),
@@ -79,6 +151,12 @@ export const languageConfigSchema = z.strictObject({
 })
 
 export type LanguageConfig = Readonly<z.output<typeof languageConfigSchema>>
+
+/** One device: what every run was before there were others. */
+const oneDevice = {
+  mesh: { data: 1, pipe: 1, expert: 1, context: 1, tensor: 1 },
+  parallel: { zero: 0, sequence: false, attention: 'ring', schedule: '1f1b', stages: 1 },
+} as const
 
 /** Settings given by a person: any subset, nested as in `LanguageConfig`. */
 export type LanguageOverrides = { readonly [K in keyof LanguageConfig]?: Overrides<LanguageConfig[K]> }
@@ -103,7 +181,21 @@ export const sizes = {
 } as const satisfies Record<ModelSize, Size>
 
 /** Peak learning rates that train the small sizes well; adamw's is nanoGPT's for character models. */
-const learningRates = { muon: 0.03, adamw: 1e-3, momentum: 0.05, sgd: 0.2 } as const
+const learningRates = {
+  muon: 0.03,
+  adamw: 1e-3,
+  adamw8bit: 1e-3,
+  adafactor: 3e-3,
+  momentum: 0.05,
+  sgd: 0.2,
+} as const
+
+/** The bias must reach its place in runs of some hundred steps; trillions of tokens do with 1e-3. */
+const balanceRates = { bias: 1e-2, loss: 1e-2, none: 0 } as const
+
+/** With the active experts of a token together as wide as a dense MLP; whole vectors. */
+const evenHidden = (width: number, active: number): number =>
+  Math.max(16, Math.round((4 * width) / active / 16) * 16)
 
 const bundledText = fileURLToPath(new URL('../../../data/text/tinyshakespeare.txt', import.meta.url))
 
@@ -119,7 +211,16 @@ export function resolveConfig(
   overrides: LanguageOverrides = {},
   cwd: string = process.cwd(),
 ): LanguageConfig {
-  const { model = {}, optim = {}, eval: evaluation = {}, save = {}, sample = {}, ...top } = overrides
+  const {
+    model = {},
+    optim = {},
+    mesh = {},
+    parallel = {},
+    eval: evaluation = {},
+    save = {},
+    sample = {},
+    ...top
+  } = overrides
   const size = sizes[model.size ?? 'nano'] ?? sizes.nano
   const layers = model.layers ?? size.layers
   const width = model.width ?? size.width
@@ -127,6 +228,10 @@ export function resolveConfig(
   const optimizer = optim.name ?? 'muon'
   const steps = top.steps ?? 1465
   const cooldown = optim.cooldown ?? 0.5
+  const experts = model.experts ?? 0
+  const topK = model.topK ?? (experts > 1 ? 2 : 1)
+  const sharedExperts = model.sharedExperts ?? 0
+  const balance = model.balance ?? 'bias'
   const bundled = (top.data ?? 'shakespeare') === 'shakespeare'
   const tokenizer = top.tokenizer ?? 'auto'
 
@@ -137,7 +242,9 @@ export function resolveConfig(
     seed: 1,
     threads: 0,
     precision: 'f32',
+    fp8Scaling: 'row',
     recompute: false,
+    leaves: 8,
     ...top,
     steps,
     data:
@@ -151,10 +258,17 @@ export function resolveConfig(
       context: size.context,
       dropout: 0,
       kvHeads: heads,
+      ...dense,
+      balanceRate: experts === 0 ? 0 : balanceRates[balance],
+      expertHidden: experts === 0 ? 0 : evenHidden(width, topK + sharedExperts),
       ...model,
       layers,
       width,
       heads,
+      experts,
+      topK,
+      sharedExperts,
+      balance,
     },
     optim: {
       name: optimizer,
@@ -167,10 +281,13 @@ export function resolveConfig(
       beta2: 0.95,
       momentum: 0.95,
       clip: 0,
+      relativeStep: false,
       lossScale: 65_536,
       lossScaleSteps: 2000,
       ...optim,
     },
+    mesh: { ...oneDevice.mesh, ...mesh },
+    parallel: { ...oneDevice.parallel, ...parallel },
     eval: { every: 250, ...evaluation },
     save: { every: 250, keep: 2, ...save },
     sample: { every: 500, prompt: bundled ? 'ROMEO:' : '\n', tokens: 200, temperature: 0.8, ...sample },
@@ -186,13 +303,20 @@ export function resolveConfig(
  */
 export function parseStoredConfig(stored: unknown, where: string): LanguageConfig {
   try {
-    return checkConfig(languageConfigSchema, stored)
+    return checkConfig(languageConfigSchema, { ...oneDevice, ...(withExperts(stored) as object) })
   } catch (error) {
     if (!(error instanceof UserError)) throw error
     const { where: key, got, expected } = error.complaint
     const fix = 'restore its run.json, or start a new run with anneal train'
     throw failure({ where: `${where}: ${key}`, got, expected, fix })
   }
+}
+
+/** Runs from before there were experts say nothing of them. */
+function withExperts(stored: unknown): unknown {
+  const { model } = (stored ?? {}) as { readonly model?: unknown }
+  if (typeof model !== 'object' || model === null) return stored
+  return { ...(stored as object), model: { ...dense, ...model } }
 }
 
 /** Head size 32 below 8 layers, else 64; one head when the width does not reach one. */
@@ -211,8 +335,8 @@ function defaultHeads(layers: number, width: number): number {
 }
 
 /** What no single range can say. */
-function checkTogether({ model, batch, accumulate, optim, steps }: LanguageConfig): void {
-  const { width, heads, kvHeads, block } = model
+function checkTogether({ model, batch, accumulate, optim, steps, mesh, parallel }: LanguageConfig): void {
+  const { width, heads, kvHeads, block, layers, context } = model
   demand(
     width % heads === 0,
     'model.heads',
@@ -234,6 +358,33 @@ function checkTogether({ model, batch, accumulate, optim, steps }: LanguageConfi
     `a divisor of model.heads=${heads}`,
     `try one of ${divisors(heads)}`,
   )
+  const { experts, topK, sharedExperts, expertHidden, capacity } = model
+  if (experts > 0) {
+    demand(
+      topK <= experts,
+      'model.topK',
+      topK,
+      `at most model.experts=${experts}`,
+      'use fewer, or more experts',
+    )
+    demand(expertHidden > 0, 'model.expertHidden', expertHidden, 'at least 1', 'leave it out for the default')
+    demand(
+      capacity === 0 || capacity >= topK / experts,
+      'model.capacity',
+      capacity,
+      `0 or at least ${topK / experts}, with room for the tokens of one expert`,
+      'use 1.25',
+    )
+  } else {
+    for (const [key, value] of Object.entries({ topK: topK - 1, sharedExperts, expertHidden, capacity }))
+      demand(
+        value === 0,
+        `model.${key}`,
+        value,
+        'model.experts, which it is about',
+        'set model.experts=8, say',
+      )
+  }
   demand(
     batch % accumulate === 0,
     'accumulate',
@@ -241,6 +392,29 @@ function checkTogether({ model, batch, accumulate, optim, steps }: LanguageConfi
     `a divisor of batch=${batch}`,
     `try one of ${divisors(batch)}`,
   )
+  const shared = (key: string, value: number, axis: keyof typeof mesh, parts = mesh[axis]): void =>
+    demand(
+      value % parts === 0,
+      `mesh.${axis}`,
+      mesh[axis],
+      `ranks that share out ${key}=${value} evenly`,
+      `try one of ${divisors(value)}`,
+    )
+  shared('batch / accumulate', batch / accumulate, 'data')
+  shared('batch / accumulate', batch / accumulate, 'expert', mesh.data * mesh.expert)
+  const stages = parallel.schedule === 'interleaved' ? mesh.pipe * parallel.stages : mesh.pipe
+  if (mesh.pipe > 1)
+    shared('model.layers', layers, 'pipe', parallel.schedule === 'dualpipe-v' ? 2 * mesh.pipe : stages)
+  // Around a ring every rank has two chunks of the window.
+  if (mesh.context > 1) {
+    shared(
+      'model.context',
+      context,
+      'context',
+      parallel.attention === 'ring' ? 2 * mesh.context : mesh.context,
+    )
+  }
+  shared('model.kvHeads', kvHeads, 'tensor')
   const decaySteps = Math.round(steps * optim.cooldown)
   demand(
     optim.warmup + decaySteps <= steps,

@@ -4,13 +4,25 @@ import { before, test } from 'node:test'
 import { compile, leaves, valueType, type Program, type Tensorised } from '../../compiler/index.ts'
 import { draw, worstError } from '../../compiler/testing.ts'
 import { Decoder, type DecoderOptions } from '../decoder.ts'
+import { dense } from './config.ts'
 import { decodable } from './decode.ts'
 import { forward, parameterTypes, type ModelConfig } from './model.ts'
 
-const base = { size: 'nano', layers: 2, width: 24, heads: 4, context: 20, dropout: 0, vocab: 19 } as const
+const base = {
+  size: 'nano',
+  layers: 2,
+  width: 24,
+  heads: 4,
+  context: 20,
+  dropout: 0,
+  vocab: 19,
+  ...dense,
+} as const
+const experts = { experts: 5, topK: 2, sharedExperts: 1, expertHidden: 32 } as const
 const models: Readonly<Record<string, ModelConfig>> = {
   modern: { ...base, block: 'modern', kvHeads: 2 },
   gpt2: { ...base, block: 'gpt2', kvHeads: 4 },
+  experts: { ...base, block: 'modern', kvHeads: 2, ...experts },
 }
 const text = Array.from({ length: base.context }, (_, i) => (i * 7 + (i >> 2)) % base.vocab)
 

@@ -50,7 +50,8 @@ function decode(
       written[index] = next
       return asTime(cachedAttention(flat(q), next.k, next.v, places))
     }
-    x = layer(x, layerAt(weights, Number(index)), config, { tables, attend, drop: (y) => y })
+    const pass = { tables, attend, drop: (y: Tensor) => y, limited: false }
+    x = layer(x, layerAt(weights, Number(index)), config, pass).x
   }
   return { last: x.reshape([rows, x.size(-1)], ['time', 'embed']), cache: written }
 }

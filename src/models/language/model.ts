@@ -5,8 +5,11 @@
  * output projections; what the nanoGPT speedruns arrived at. `gpt2`: learned positions, layer norm, tanh GELU, tied head
  * (Radford et al., Language Models are Unsupervised Multitask Learners), without biases as in nanoGPT's small recipes.
  *
+ * With `model.experts` the MLP is a mixture of experts (experts.ts).
+ *
  * Layers are stacked along a leading axis and looped with `scan`: the graph holds one layer. Axis names: batch, time,
- * embed, heads, dim, hidden, vocab, layer.
+ * embed, heads, dim, hidden, vocab, layer, expert,
+ * choice.
  */
 import {
   attention,
@@ -15,9 +18,11 @@ import {
   gelu,
   iota,
   layerNorm,
+  leaves,
   mapTree,
   rmsNorm,
   scan,
+  sizeOf,
   valueType,
   where,
   type RandomKey,
@@ -26,6 +31,7 @@ import {
 } from '../../compiler/index.ts'
 import { dropout, linear, ropeFrequencies, ropeTablesAt, rotate, type RopeTables } from '../../nn/layers.ts'
 import type { LanguageConfig } from './config.ts'
+import { balanceLoss, mixture, type ExpertWeights, type Routing } from './experts.ts'
 
 export type ModelConfig = LanguageConfig['model'] & { readonly vocab: number }
 
@@ -34,21 +40,25 @@ export interface ParameterSpec extends ValueType {
   readonly std: number | 'ones'
   /** Hidden matrices are what Muon orthogonalises; embeddings, heads and norms are not. */
   readonly hidden: boolean
+  /** The step moves it by a rule of its own: no gradient, no optimizer, no parameter of the count. */
+  readonly ruled?: true
 }
 
 const rmsEps = 1e-6
 const ropeTheta = 10_000
 
+type Dim = readonly [name: string, size: number]
+
 /** Every parameter of the model, by path, with shape and initial distribution. */
 export function parameterSpecs(config: ModelConfig): ParameterTree<ParameterSpec> {
-  const { layers, width, heads, kvHeads, context, vocab, block } = config
+  const { layers, width, heads, kvHeads, context, vocab, block, experts } = config
   const dim = width / heads
-  const matrix = (rows: [string, number], columns: [string, number], std: number): ParameterSpec => ({
-    ...valueType('f32', [layers, rows[1], columns[1]], ['layer', rows[0], columns[0]]),
+  const stacked = (dims: readonly Dim[], std: number, hidden = true): ParameterSpec => ({
+    ...valueType('f32', [layers, ...dims.map(([, size]) => size)], ['layer', ...dims.map(([name]) => name)]),
     std,
-    hidden: true,
+    hidden,
   })
-  const table = (rows: [string, number], columns: [string, number], std: number): ParameterSpec => ({
+  const table = (rows: Dim, columns: Dim, std: number): ParameterSpec => ({
     ...valueType('f32', [rows[1], columns[1]], [rows[0], columns[0]]),
     std,
     hidden: false,
@@ -63,16 +73,26 @@ export function parameterSpecs(config: ModelConfig): ParameterTree<ParameterSpec
   const modern = block === 'modern'
   const std = modern ? 0.5 / Math.sqrt(width) : 0.02
   const outStd = modern ? 0 : 0.02 / Math.sqrt(2 * layers)
-  const embed: [string, number] = ['embed', width]
+  const embed: Dim = ['embed', width]
   const attn = {
-    q: matrix(embed, ['q', heads * dim], std),
-    k: matrix(embed, ['k', kvHeads * dim], std),
-    v: matrix(embed, ['v', kvHeads * dim], std),
-    o: matrix(['q', heads * dim], embed, outStd),
+    q: stacked([embed, ['q', heads * dim]], std),
+    k: stacked([embed, ['k', kvHeads * dim]], std),
+    v: stacked([embed, ['v', kvHeads * dim]], std),
+    o: stacked([['q', heads * dim], embed], outStd),
   }
-  const mlp = {
-    up: matrix(embed, ['hidden', 4 * width], std),
-    down: matrix(['hidden', 4 * width], embed, outStd),
+  const mlpOf = (hidden: number, ...of: Dim[]): { up: ParameterSpec; down: ParameterSpec } => ({
+    up: stacked([...of, embed, ['hidden', hidden]], std),
+    down: stacked([...of, ['hidden', hidden], embed], outStd),
+  })
+  const mlp = experts === 0 ? mlpOf(4 * width) : mixtureSpecs()
+  function mixtureSpecs(): ExpertWeights<ParameterSpec> {
+    const { expertHidden, sharedExperts, balance } = config
+    return {
+      ...mlpOf(expertHidden, ['expert', experts]),
+      router: stacked([embed, ['expert', experts]], std, false),
+      ...(balance === 'bias' ? { bias: { ...stacked([['expert', experts]], 0, false), ruled: true } } : {}),
+      ...(sharedExperts > 0 ? { shared: mlpOf(sharedExperts * expertHidden) } : {}),
+    }
   }
   const tokens = table(['vocab', vocab], embed, modern ? 1 : 0.02)
   if (modern) return { tokens, layers: { attn, mlp }, head: table(embed, ['vocab', vocab], 0) }
@@ -92,7 +112,7 @@ export type ParameterTree<T> = {
     readonly norm1?: T
     readonly attn: { readonly q: T; readonly k: T; readonly v: T; readonly o: T }
     readonly norm2?: T
-    readonly mlp: { readonly up: T; readonly down: T }
+    readonly mlp: ExpertWeights<T>
   }
   readonly norm?: T
   readonly head?: T
@@ -108,6 +128,22 @@ export const parameterTypes = (config: ModelConfig): ParameterTree<ValueType> =>
     axes,
   })) as ParameterTree<ValueType>
 
+/** How many parameters there are, and how many of them one token uses. */
+export function countParameters(config: ModelConfig): {
+  readonly parameters: number
+  readonly activeParameters: number
+} {
+  let [parameters, activeParameters] = [0, 0]
+  for (const [, { shape, axes, ruled }] of leaves<ParameterSpec>(parameterSpecs(config))) {
+    if (ruled) continue
+    const size = sizeOf(shape)
+    const perExpert = axes[1] === 'expert'
+    parameters += size
+    activeParameters += perExpert ? (size / config.experts) * config.topK : size
+  }
+  return { parameters, activeParameters }
+}
+
 /** How a pass differs from another: where its tokens stand, how they look at one another, what is dropped. */
 export interface Pass {
   readonly tables: RopeTables | undefined
@@ -115,6 +151,8 @@ export interface Pass {
   readonly attend: (q: Tensor, k: Tensor, v: Tensor) => Tensor
   /** Dropout of a use (`stream`) of its own. */
   readonly drop: (x: Tensor, stream: number) => Tensor
+  /** Whether experts have no room for more tokens than their capacity. */
+  readonly limited: boolean
 }
 
 const norm = (x: Tensor, { block }: ModelConfig, weight?: Tensor): Tensor =>
@@ -136,13 +174,13 @@ export function embed(
   return block === 'modern' ? rmsNorm(placed, undefined, rmsEps) : placed
 }
 
-/** One block: x [batch, time, embed] plus what attention and the MLP add. */
+/** One block: x [batch, time, embed] plus what attention and the MLP add, and how tokens were routed if they were. */
 export function layer(
   x: Tensor,
   w: LayerWeights,
   config: ModelConfig,
-  { tables, attend, drop }: Pass,
-): Tensor {
+  { tables, attend, drop, limited }: Pass,
+): { readonly x: Tensor; readonly routing?: Routing } {
   const { width, heads, kvHeads, block } = config
   const dim = width / heads
   const normed = norm(x, config, w.norm1)
@@ -157,9 +195,14 @@ export function layer(
   }
   const mixed = attend(q, k, v).merge(['heads', 'dim'], 'q')
   const attended = x.add(drop(linear(mixed, w.attn.o), 2))
-  const hidden = linear(norm(attended, config, w.norm2), w.mlp.up)
-  const active = block === 'modern' ? hidden.max(0).square() : gelu(hidden)
-  return attended.add(drop(linear(active, w.mlp.down), 3))
+  const second = norm(attended, config, w.norm2)
+  const activation = (hidden: Tensor): Tensor => (block === 'modern' ? hidden.max(0).square() : gelu(hidden))
+  if (config.experts === 0) {
+    const y = linear(activation(linear(second, w.mlp.up)), w.mlp.down)
+    return { x: attended.add(drop(y, 3)) }
+  }
+  const { y, routing } = mixture(second, w.mlp, config, activation, limited)
+  return { x: attended.add(drop(y, 3)), routing }
 }
 
 /** What the last block returns, [batch, time, embed], to logits [batch, time, vocab]. */
@@ -168,13 +211,17 @@ export function readout(weights: ModelWeights, last: Tensor, config: ModelConfig
   return weights.head ? linear(final, weights.head) : final.dot(weights.tokens, 'embed')
 }
 
-/** tokens [batch, time] i32 to logits [batch, time, vocab]. `key` switches dropout on. */
-export function forward(
+/** tokens [batch, time] i32 to logits [batch, time, vocab]. */
+export const forward = (weights: ModelWeights, tokens: Tensor, config: ModelConfig): Tensor =>
+  pass(weights, tokens, config).logits
+
+/** A whole pass. `key` makes it one of training: with dropout, with the experts' capacity, and with what routing did. */
+function pass(
   weights: ModelWeights,
   tokens: Tensor,
   config: ModelConfig,
   key?: Omit<RandomKey, 'salt'>,
-): Tensor {
+): { readonly logits: Tensor; readonly routing?: Routing } {
   const time = tokens.size('time')
   const rate = key ? config.dropout : 0
   const drop = (x: Tensor, salt: Tensor, stream: number): Tensor =>
@@ -182,36 +229,69 @@ export function forward(
   const embedded = embed(weights, tokens, weights.positions?.slice(0, 0, time), config)
   const x = drop(embedded, iota(1).reshape([]), 1)
   const tables = tablesAt(iota(time, 'time'), config)
-  const [last] = scan(
+  const limited = key !== undefined
+  const [last, routing] = scan(
     x,
     { weights: weights.layers, index: iota(config.layers, 'layer') },
-    (x, slice) => [
-      checkpoint(
-        (args) =>
-          layer(args.x, args.weights, config, {
-            tables,
-            attend: attention,
-            drop: (y, stream) => drop(y, args.index, stream),
-          }),
+    (x, slice) => {
+      const { x: next, routing } = checkpoint(
+        (args) => {
+          const attend = attention
+          const ownDrop = (y: Tensor, stream: number): Tensor => drop(y, args.index, stream)
+          const done = layer(args.x, args.weights, config, { tables, attend, drop: ownDrop, limited })
+          return limited ? done : { x: done.x }
+        },
         { x, ...slice },
-      ),
-      {},
-    ],
+      )
+      return [next, { ...routing }]
+    },
     { name: 'layers' },
   )
-  return readout(weights, last, config)
+  const logits = readout(weights, last, config)
+  return isRouting(routing) ? { logits, routing } : { logits }
 }
 
-/** Mean nats per token of tokens [batch, time + 1]: each position predicts the next. */
-export function loss(
+const isRouting = (tree: Partial<Routing>): tree is Routing => tree.load !== undefined
+
+export interface Objective {
+  /** Nats of all tokens together: each position predicts the next. */
+  readonly loss: Tensor
+  /** What is minimised: the mean of that, and the weight of uneven experts where that is how they are balanced. */
+  readonly total: Tensor
+  /** Of a mixture: choices that fell on each expert, [layer, expert]. */
+  readonly load?: Tensor
+}
+
+/** Nats of every token [batch, time] of tokens [batch, time + 1], and what routing did. */
+function lossesOf(
   weights: ModelWeights,
   tokens: Tensor,
   config: ModelConfig,
   key?: Omit<RandomKey, 'salt'>,
-): Tensor {
+): { readonly losses: Tensor; readonly routing?: Routing } {
   const time = tokens.size('time') - 1
-  const logits = forward(weights, tokens.slice('time', 0, time), config, key)
-  return crossEntropy(logits, tokens.slice('time', 1, time)).mean()
+  const { logits, ...rest } = pass(weights, tokens.slice('time', 0, time), config, key)
+  return { losses: crossEntropy(logits, tokens.slice('time', 1, time)), ...rest }
+}
+
+/** Nats of every token [batch, time] of tokens [batch, time + 1]: each position predicts the next. */
+export const tokenLosses = (weights: ModelWeights, tokens: Tensor, config: ModelConfig): Tensor =>
+  lossesOf(weights, tokens, config).losses
+
+/** What training minimises on tokens [batch, time + 1]. */
+export function objective(
+  weights: ModelWeights,
+  tokens: Tensor,
+  config: ModelConfig,
+  key: Omit<RandomKey, 'salt'>,
+): Objective {
+  const { losses, routing } = lossesOf(weights, tokens, config, key)
+  const [loss, mean] = [losses.sum(), losses.mean()]
+  if (!routing) return { loss, total: mean }
+  const { load } = routing
+  const { balance, balanceRate } = config
+  const total = balance === 'loss' ? mean.add(balanceLoss(routing, config).mul(balanceRate)) : mean
+  return { loss, total, load }
 }
 
 /** Summed nats of tokens [batch, time + 1] where weights [batch, time] are not zero, for exact evaluation. */

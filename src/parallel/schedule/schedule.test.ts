@@ -221,6 +221,21 @@ test('a rank program reads as one would write it by hand', () => {
   ])
 })
 
+test('received messages that wait to be read, by hand', () => {
+  assert.deepEqual(inspectSchedule(makeSchedule('gpipe', { ranks: 1, microbatches: 3 })).inputs, [0])
+  // Rank 0 gets a gradient every two steps and takes two steps for it; rank 1 reads what it gets at once.
+  assert.deepEqual(inspectSchedule(makeSchedule('gpipe', { ranks: 2, microbatches: 3 })).inputs, [1, 1])
+  // Forward passes come in a row while rank 1 alternates: F1 and F2 wait while it is at F0 and B0.
+  assert.deepEqual(inspectSchedule(makeSchedule('zb-h2', { ranks: 2, microbatches: 4 })).inputs, [1, 2])
+  property(anySchedule, (schedule) => {
+    const { inputs } = inspectSchedule(schedule)
+    for (const [rank, count] of inputs.entries()) {
+      assert.equal(count === 0, schedule.ranks === 1, `rank ${rank} has ${count}`)
+      assert.ok(count <= (2 * schedule.stages * schedule.microbatches) / schedule.ranks)
+    }
+  })
+})
+
 // What the judge must find.
 
 const changed = (schedule: Schedule, rank: number, change: (actions: Action[]) => Action[]): Schedule => ({

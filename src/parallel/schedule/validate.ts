@@ -24,6 +24,8 @@ export interface ScheduleReport {
   readonly problems: readonly string[]
   /** For each rank, the most (stage, microbatch) pairs at once whose activations it keeps. */
   readonly activations: readonly number[]
+  /** For each rank, the most messages at once that its program has received and not yet read: buffers it needs. */
+  readonly inputs: readonly number[]
   /** Stages that do not add up gradients in ascending microbatches: there a lowering must keep gradients apart. */
   readonly unorderedStages: readonly number[]
 }
@@ -34,6 +36,7 @@ export function inspectSchedule(schedule: Schedule): ScheduleReport {
   return {
     problems,
     activations: schedule.actions.map((actions) => peakActivations(schedule, actions)),
+    inputs: problems.length > 0 ? [] : rankPrograms(schedule).map((program) => peakInputs(schedule, program)),
     unorderedStages: schedule.rankOfStage.flatMap((rank, stage) => {
       const order = schedule.actions[rank]!.filter((a) => a.stage === stage && a.kind === lastKind(schedule))
       return order.every((action, i) => i === 0 || action.microbatch > order[i - 1]!.microbatch)
@@ -192,6 +195,18 @@ function peakActivations(schedule: Schedule, actions: readonly Action[]): number
   for (const { kind } of actions) {
     if (kind === 'F') peak = Math.max(peak, ++current)
     else if (kind === lastKind(schedule)) current--
+  }
+  return peak
+}
+
+function peakInputs(schedule: Schedule, program: readonly Instruction[]): number {
+  const waiting = new Set<number>()
+  let peak = 0
+  for (const instruction of program) {
+    if (isMessage(instruction)) {
+      if (instruction.kind === 'receive') waiting.add(actionIndex(schedule, producedBy(instruction)))
+      peak = Math.max(peak, waiting.size)
+    } else for (const read of dependencies(schedule, instruction)) waiting.delete(actionIndex(schedule, read))
   }
   return peak
 }

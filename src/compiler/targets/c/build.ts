@@ -20,10 +20,22 @@ export interface Slot {
   readonly offset: number
 }
 
-export interface BuiltProgram {
-  readonly source: string
+/** Where things lie in an arena. */
+export interface ArenaLayout {
   readonly inputs: readonly Slot[]
   readonly outputs: readonly Slot[]
+  /** Gaps between buffers, where there are any; nothing may be read or written there. */
+  readonly guards: readonly Guard[]
+}
+
+export interface BuiltProgram {
+  readonly source: string
+  /** Where inputs and outputs lie in the arena of the ranks of each stage. */
+  readonly parts: readonly {
+    readonly inputs: readonly Slot[]
+    readonly outputs: readonly Slot[]
+    readonly ranks: readonly number[]
+  }[]
   readonly arenaBytes: number
   readonly temporaryBytes: number
   /** The most bytes of temporaries alive at once. */
@@ -44,14 +56,58 @@ export interface Guard {
 /** Results under `state.` live where the parameter of the same path lives: state is updated in place. */
 export const isState = (path: string): boolean => path === 'state' || path.startsWith('state.')
 
+/** What the ranks of one pipeline stage run; without a pipeline, or on one device, there is one part. */
+export interface PartOfProgram extends Pick<Traced, 'inputPaths' | 'outputPaths'> {
+  readonly func: Func
+  readonly ranks: readonly number[]
+}
+
 export function buildC(
-  func: Func,
-  { inputPaths, outputPaths }: Pick<Traced, 'inputPaths' | 'outputPaths'>,
+  parts: readonly PartOfProgram[],
   target: VectorTarget,
   title: readonly string[],
-  { apart = false, ranks = 1 }: { readonly apart?: boolean; readonly ranks?: number } = {},
+  { apart = false }: { readonly apart?: boolean } = {},
   lent: ReadonlyMap<string, Slot> = new Map(),
 ): BuiltProgram {
+  const library = new KernelLibrary(target)
+  const built = parts.map((part) => buildPart(part, library, apart, lent))
+  const arenaBytes = Math.max(...built.map(({ bytes }) => bytes))
+  const ranks = parts.reduce((total, part) => total + part.ranks.length, 0)
+  const texts = built.map(({ block, temporaryOffset }, i) => ({
+    block,
+    temporaryOffset,
+    ranks: parts[i]!.ranks,
+  }))
+  return {
+    source: emitProgram({ title, target, library, parts: texts, arenaBytes, ranks }),
+    parts: built.map(({ inputs, outputs }, i) => ({ inputs, outputs, ranks: parts[i]!.ranks })),
+    arenaBytes,
+    temporaryBytes: Math.max(...built.map(({ block }) => block.temporaryBytes)),
+    lowerBound: Math.max(...built.map(({ block }) => block.lowerBound)),
+    sites: sitesOf(
+      built.map(({ block }) => block),
+      target.threads,
+    ),
+    collectives: library.collectives,
+    guards: built.flatMap(({ guards }) => guards),
+  }
+}
+
+interface BuiltPart {
+  readonly inputs: readonly Slot[]
+  readonly outputs: readonly Slot[]
+  readonly block: Block
+  readonly temporaryOffset: number
+  readonly bytes: number
+  readonly guards: readonly Guard[]
+}
+
+function buildPart(
+  { func, inputPaths, outputPaths }: PartOfProgram,
+  library: KernelLibrary,
+  apart: boolean,
+  lent: ReadonlyMap<string, Slot>,
+): BuiltPart {
   let offset = 0
   const guards: Guard[] = []
   const reserve = (path: string, type: ValueType): Slot => {
@@ -80,21 +136,14 @@ export function buildC(
     const replaces = inputs.indexOf(slot)
     return replaces >= 0 ? { place: params[replaces]!, replaces } : { place: place(slot) }
   })
-  const library = new KernelLibrary(target)
   const block = lower(func, library, { params, results, apart })
-  const temporaryOffset = offset
-  const arenaBytes = offset + block.temporaryBytes
-  const source = emitProgram({ title, target, library, block, arenaBytes, temporaryOffset, ranks })
   return {
-    source,
     inputs,
     outputs,
-    arenaBytes,
-    temporaryBytes: block.temporaryBytes,
-    lowerBound: block.lowerBound,
-    sites: sitesOf(block, target.threads),
-    collectives: library.collectives,
-    guards: apart ? [...guards, ...guardsOf(block, temporaryOffset)] : [],
+    block,
+    temporaryOffset: offset,
+    bytes: offset + block.temporaryBytes,
+    guards: apart ? [...guards, ...guardsOf(block, offset)] : [],
   }
 }
 

@@ -9,6 +9,7 @@ import { groupSize } from '../../graph/mesh.ts'
 import type { Node } from '../../graph/node.ts'
 import { bytesOf, dtypeBytes, sizeOf } from '../../graph/types.ts'
 import { collectiveAttrs, type CollectiveAttrs } from '../../ops/collective.ts'
+import { messageAttrs, receiveOp, sendOp } from '../../ops/send.ts'
 import type { KernelText } from './rows.ts'
 import { placeOf } from './work.ts'
 
@@ -38,11 +39,12 @@ export const hosting = (ranks: number): string =>
   ].join('\n')
 
 /** What programs with several ranks need, whatever their collectives are. */
-export const collectivesText = (ranks: number, sites: number): string =>
+export const collectivesText = (ranks: number, sites: number, channels: number): string =>
   ranks === 1
     ? ''
     : [
         `#define COLLECTIVES ${Math.max(sites, 1)}`,
+        `#define CHANNELS ${Math.max(channels, 1)}`,
         shared,
         '#ifdef ANNEAL_MPI',
         mpi,
@@ -72,12 +74,36 @@ export const siteOf = (node: Node): CollectiveSite => ({
 /** C name of what is to be done at a collective, and of its function's argument. */
 export const constantOf = (site: number): string => `collective_${site}`
 
-/** The function of one collective, given its number in the program, and the constant that says what it does. */
+/**
+ * The function of one collective, given its number in the program and how channels are numbered, and the constant that
+ * says what it does, where a whole group meets.
+ */
 export function emitCollective(
   node: Node,
   site: number,
+  channelNumber: (name: string) => number,
 ): Pick<KernelText, 'body' | 'nature'> & { readonly constant?: string } {
   const attrs = collectiveAttrs(node)
+  if (node.op === sendOp || node.op === receiveOp) {
+    const { peer, channel } = messageAttrs(node)
+    const sends = node.op === sendOp
+    const fields = {
+      site,
+      name: JSON.stringify(`${describeSite(siteOf(node))}, ${channel}`),
+      members: groupSize(attrs),
+      axes: attrs.steps.length,
+      step: stepsText(attrs),
+      element: 1,
+    }
+    const values = Object.entries(fields).map(([name, value]) => `.${name} = ${value}`)
+    const bytes = bytesOf(sends ? node.inputs[0]!.type : node.type)
+    const call = `${sends ? 'send' : 'receive'}_value(&c, ${channelNumber(channel)}, ${peer}, ${bytes}LL, ${sends ? 'p0' : `p${node.inputs.length}`});`
+    const token = sends ? ['*(int32_t *)p1 = 0;'] : []
+    return {
+      nature: { kind: 'serial' },
+      body: [`static const collective c = {${values.join(', ')}};`, call, ...token],
+    }
+  }
   if (node.op.name === 'meshIndex') {
     return {
       nature: { kind: 'serial' },

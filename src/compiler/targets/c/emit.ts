@@ -18,17 +18,23 @@ export interface ProgramText {
   readonly title: readonly string[]
   readonly target: VectorTarget
   readonly library: KernelLibrary
-  readonly block: Block
+  readonly parts: readonly PartText[]
   readonly arenaBytes: number
-  /** Where the temporaries of the main block start. */
-  readonly temporaryOffset: number
   /** How many ranks run the program together. */
   readonly ranks: number
 }
 
+/** What the ranks of one pipeline stage run; without a pipeline there is one part. */
+export interface PartText {
+  readonly block: Block
+  /** Where the temporaries of the main block start. */
+  readonly temporaryOffset: number
+  readonly ranks: readonly number[]
+}
+
 export function emitProgram(program: ProgramText): string {
-  const sites = numberSites(program.block)
-  const body = emitBlock(program.block, sites, program.temporaryOffset, '  ')
+  const blocks = program.parts.map(({ block }) => block)
+  const sites = numberSites(blocks)
   return [
     '/*',
     ...program.title.map((line) => ` * ${line}`),
@@ -37,20 +43,43 @@ export function emitProgram(program: ProgramText): string {
     hosting(program.ranks),
     prelude(program.target),
     support,
-    collectivesText(program.ranks, program.library.collectives.length),
-    profileText(program.block, program.target.threads),
+    collectivesText(program.ranks, program.library.collectives.length, program.library.channels),
+    profileText(blocks, program.target.threads),
     program.library.code,
     `#define ARENA_BYTES ${program.arenaBytes}LL`,
     'static char *lenders[HOSTED];',
     '',
-    '/* One step of the program. Every thread of the team runs this. */',
-    'static void step(const int tid, char *const arena) {',
-    '  char *const lender = lenders[seat]; (void)lender;',
-    ...body,
-    '}',
+    ...program.parts.flatMap(({ block, temporaryOffset }, part) => [
+      '/* One step of the program. Every thread of the team runs this. */',
+      `static void ${stepName(program.parts, part)}(const int tid, char *const arena) {`,
+      '  char *const lender = lenders[seat]; (void)lender;',
+      ...emitBlock(block, sites, temporaryOffset, '  '),
+      '}',
+      '',
+    ]),
+    ...chosenStep(program.parts, program.ranks),
     '',
     host,
   ].join('\n')
+}
+
+const stepName = (parts: readonly PartText[], part: number): string =>
+  parts.length === 1 ? 'step' : `step_of_stage_${part}`
+
+/** Each stage of a pipeline has a step of its own. */
+function chosenStep(parts: readonly PartText[], ranks: number): string[] {
+  if (parts.length === 1) return []
+  const stageOf = Array.from({ length: ranks }, (_, rank) =>
+    parts.findIndex((part) => part.ranks.includes(rank)),
+  )
+  return [
+    `static const int stage_of[RANKS] = {${stageOf.join(', ')}};`,
+    'static void step(const int tid, char *const arena) {',
+    '  switch (stage_of[rank_here()]) {',
+    ...parts.map((_, part) => `    case ${part}: ${stepName(parts, part)}(tid, arena); break;`),
+    '  }',
+    '}',
+  ]
 }
 
 function emitBlock(block: Block, sites: SiteNumbers, base: number, indent: string): string[] {

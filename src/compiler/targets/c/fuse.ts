@@ -194,7 +194,7 @@ export function fuse(func: Func): Fusion {
 const fusesInputs = (node: Node): boolean =>
   trailingColumns(node) !== undefined ||
   node.op.name === 'concat' ||
-  (node.op.kind === 'reduce' && leadingReduce(node))
+  (node.op.kind === 'reduce' && (leadingReduce(node) || middleReduce(node) !== undefined))
 
 /** Reductions over leading axes (column sums) or over everything. */
 export function leadingReduce(node: Node): boolean {
@@ -202,6 +202,16 @@ export function leadingReduce(node: Node): boolean {
   return node.inputs[0]!.shape.every(
     (extent, axis) => axes.includes(axis) === axis < axes.length || extent === 1,
   )
+}
+
+/** Reductions over neighbouring axes with some before and some behind: how many rows are added to one, and their columns. */
+export function middleReduce(node: Node): { readonly terms: number; readonly columns: number } | undefined {
+  const axes = reducedAxes(node).toSorted((a, b) => a - b)
+  const { shape } = node.inputs[0]!
+  const last = axes.at(-1)!
+  if (last - axes[0]! !== axes.length - 1 || node.dtype === 'bf16') return undefined
+  const columns = sizeOf(shape.slice(last + 1))
+  return columns > 1 ? { terms: sizeOf(axes.map((axis) => shape[axis]!)), columns } : undefined
 }
 
 const fullSize = (node: Node): number => sizeOf((node.op.kind === 'reduce' ? node.inputs[0]! : node).shape)

@@ -22,11 +22,15 @@ import {
 
 /** The instructions that products of these operands use; undefined: they are not worth packing for, or not bf16. */
 export function pairKind(spec: DotSpec, target: VectorTarget): PairKind | undefined {
-  const { a, b, m, n, k } = spec
+  const { a, b, m, n } = spec
+  const k = leafDepth(spec)
   if (a.dtype !== 'bf16' || b.dtype !== 'bf16' || target.vectorBytes !== 64) return undefined
   // A tile of eight rows is mostly padding below that, and so is a stretch.
   return (target.rowsAlike || (m >= 8 && n >= 8)) && k >= 32 ? target.bf16Products : undefined
 }
+
+/** Steps of the contracted axis that are one leaf of the sum; all of them, unless it has leaves. */
+const leafDepth = ({ k, leaves = 1 }: DotSpec): number => k / leaves
 
 export interface PairPlan {
   /** Vectors of a panel of columns, and of the last panel. */
@@ -37,6 +41,10 @@ export interface PairPlan {
   /** Groups of 16 rows that a thread packs at a time. */
   readonly groupsAtOnce: number
   readonly stretches: number
+  /** Of the contracted axis (ops/leaves.ts): each begins with a stretch. */
+  readonly leafDepth: number
+  readonly stretchesOfLeaf: number
+  readonly leaves: number
   /** Threads along rows (of all batches) and along panels; their product is at most the team. */
   readonly rowParts: number
   readonly columnParts: number
@@ -51,11 +59,12 @@ const rowBytes = 1 << 20
 const panelBytes = 16 << 20
 
 export function planPairs(spec: DotSpec, { threads }: VectorTarget): PairPlan {
-  const { m, n, k } = spec
+  const { m, n, leaves = 1 } = spec
   const columns = Math.ceil(n / 16)
   const panels = Math.ceil(columns / maxTileVectors)
   const vectors = Math.ceil(columns / panels)
-  const stretches = Math.ceil(k / stretch)
+  const stretchesOfLeaf = Math.ceil(leafDepth(spec) / stretch)
+  const stretches = leaves * stretchesOfLeaf
   const groups = Math.ceil(m / groupRows)
   const copies = spec.batchDims.some((dim) => dim.b !== 0) ? batchesOf(spec) : 1
 
@@ -73,6 +82,8 @@ export function planPairs(spec: DotSpec, { threads }: VectorTarget): PairPlan {
   const panelsAtOnce = Math.min(panels, roundUp(Math.max(1, Math.floor(panelBytes / onePanel)), columnParts))
   const oneGroup = cells * groupRows
   const mostGroups = Math.max(4, Math.floor(rowBytes / oneGroup))
+  // A panel of the result, and one for each size of runs of leaves that wait for their neighbours.
+  const sums = 1 + Math.log2(leaves)
   // Of equal blocks, none of them small.
   const ownGroups = Math.min(groups, Math.ceil(rowSets / rowParts))
   const groupsAtOnce = Math.ceil(ownGroups / Math.ceil(ownGroups / mostGroups))
@@ -83,11 +94,14 @@ export function planPairs(spec: DotSpec, { threads }: VectorTarget): PairPlan {
     panelsAtOnce,
     groupsAtOnce,
     stretches,
+    leafDepth: leafDepth(spec),
+    stretchesOfLeaf,
+    leaves,
     rowParts,
     columnParts,
     copies,
     sharedBytes: roundUp(panelsAtOnce * onePanel, 64),
-    privateBytes: roundUp(groupsAtOnce * (oneGroup + groupRows * vectors * 16 * 4), 64),
+    privateBytes: roundUp(groupsAtOnce * (oneGroup + sums * groupRows * vectors * 16 * 4), 64),
   }
 }
 
@@ -106,6 +120,9 @@ const planFields = [
   'panelsAtOnce',
   'groupsAtOnce',
   'stretches',
+  'leafDepth',
+  'stretchesOfLeaf',
+  'leaves',
   'rowParts',
   'columnParts',
   'copies',
@@ -182,6 +199,14 @@ static void pair_offsets(const pair_plan *g, long z, long *a, long *b) {
   }
 }
 INLINE long pair_least(const long a, const long b) { return a < b ? a : b; }
+
+/* Where stretch s of the contracted axis begins, and its steps. */
+INLINE long pair_first(const pair_plan *g, const long s) {
+  return s / g->stretchesOfLeaf * g->leafDepth + s % g->stretchesOfLeaf * ${stretch};
+}
+INLINE long pair_depth(const pair_plan *g, const long s) {
+  return pair_least(${stretch}, g->leafDepth - s % g->stretchesOfLeaf * ${stretch});
+}
 `,
 }
 
@@ -199,10 +224,10 @@ static void gemm_${kind}_panels_${dtype}(const int tid, const pair_plan *g, cons
   for (long unit = units * tid / THREADS; unit < units * (tid + 1) / THREADS; unit++) {
     const long s = unit % g->stretches, panel = first + unit / g->stretches % (end - first);
     const long width = (panel == g->panels - 1 ? g->tailVectors : g->vectors) * 16;
-    const long depth = pair_least(${stretch}, g->k - s * ${stretch});
+    const long depth = pair_depth(g, s);
     long aOffset, bOffset;
     pair_offsets(g, unit / g->stretches / (end - first), &aOffset, &bOffset);
-    const bf16 *const source = b + bOffset + s * ${stretch} * g->bRow + panel * whole * g->bColumn;
+    const bf16 *const source = b + bOffset + pair_first(g, s) * g->bRow + panel * whole * g->bColumn;
     for (long j = 0; j < width; j += 16)
       pack_${kind}(source + j * g->bColumn, g->bColumn, g->bRow, pair_least(16, g->n - panel * whole - j), depth,
                  packed + unit * ${half} * whole + j, width, scales + unit * whole + j);
@@ -217,29 +242,36 @@ static void gemm_${kind}_block_${dtype}(const int tid, const pair_plan *g, const
   const long height = pair_least(count * ${rows}, g->m - first * ${rows});
   uint32_t *const packedA = memory;
   float *const scalesA = (float *)(packedA + g->stretches * count * ${half * rows});
-  float *const panelOut = scalesA + g->stretches * count * ${rows};
+  float *const sums = scalesA + g->stretches * count * ${rows};
   for (long s = 0; s < g->stretches; s++)
     for (long group = 0; group < count; group++) {
       const long at = s * count + group, row = (first + group) * ${rows};
-      pack_${kind}(a + row * g->aRow + s * ${stretch} * g->aColumn, g->aRow, g->aColumn, pair_least(${rows}, g->m - row),
-                 pair_least(${stretch}, g->k - s * ${stretch}), packedA + at * ${half * rows}, ${rows}, scalesA + at * ${rows});
+      pack_${kind}(a + row * g->aRow + pair_first(g, s) * g->aColumn, g->aRow, g->aColumn, pair_least(${rows}, g->m - row),
+                 pair_depth(g, s), packedA + at * ${half * rows}, ${rows}, scalesA + at * ${rows});
     }
   for (long panel = panelFirst; panel < panelEnd; panel++) {
     const int last = panel == g->panels - 1;
     const long width = (last ? g->tailVectors : g->vectors) * 16, columns = pair_least(width, g->n - panel * whole);
     ${out} *const target = out + first * ${rows} * g->n + panel * whole;
+    float *panelOut = sums;
     for (long s = 0; s < g->stretches; s++) {
-      const long pairs = (pair_least(${stretch}, g->k - s * ${stretch}) + 1) / 2, unit = (panel - block) * g->stretches + s;
+      const long leaf = s / g->stretchesOfLeaf, part = s % g->stretchesOfLeaf, size = count * ${rows} * width;
+      long carries = 0; /* as digits of a binary counter: runs of leaves that this one is added to */
+      while (leaf >> carries & 1) carries++;
+      panelOut = sums + carries * size;
+      const long pairs = (pair_depth(g, s) + 1) / 2, unit = (panel - block) * g->stretches + s;
       for (long i = 0; i < height; i += 8) {
         const long at = s * count + i / ${rows}, half = i % ${rows};
         float *const sum = panelOut + i * width;
-        const int direct = ${dtype === 'f32' ? 's == g->stretches - 1 && columns == width && i + 8 <= height' : '0'};
+        const int direct = ${dtype === 'f32' ? 'g->leaves == 1 && s == g->stretches - 1 && columns == width && i + 8 <= height' : '0'};
         g->tiles[last](pairs, packedA + at * ${half * rows} + half, scalesA + at * ${rows} + half,
-                       packedB + unit * ${half} * whole, scalesB + unit * whole, s > 0 ? sum : 0,
+                       packedB + unit * ${half} * whole, scalesB + unit * whole, part > 0 ? sum : 0,
                        direct ? (float *)(target + i * g->n) : sum, direct ? g->n : width);
       }
+      for (long c = 0; c < carries && part == g->stretchesOfLeaf - 1; c++)
+        for (long j = 0; j < height * width; j++) panelOut[j] += sums[c * size + j];
     }
-    for (long i = ${dtype === 'f32' ? 'columns == width ? height - height % 8 : 0' : '0'}; i < height; i++)
+    for (long i = ${dtype === 'f32' ? 'g->leaves == 1 && columns == width ? height - height % 8 : 0' : '0'}; i < height; i++)
       for (long j = 0; j < columns; j++) target[i * g->n + j] = ${dtype === 'bf16' ? 'f32_to_bf16(panelOut[i * width + j])' : 'panelOut[i * width + j]'};
     COUNT(2 * height * columns * g->k);
   }

@@ -4,7 +4,7 @@
  * in its cache: memory is read once, and nobody waits. The contracted axis is never split between threads.
  */
 import { accumulator, type DotSpec, type GemmPlan } from './gemm-plan.ts'
-import { fewRows, isPlain, longBlocks } from './gemm-rows.ts'
+import { blocksOfDepth, isPlain, readsFew, stayingPanels } from './gemm-rows.ts'
 import {
   cTypes,
   floatBytes,
@@ -20,28 +20,34 @@ const smallPanels = 512 * 1024
 const largePanels = 4 << 20
 
 /** Whether a product is large enough to be packed by each thread for itself, and b is not better read where it lies. */
-export function goesDeep(spec: DotSpec): boolean {
+export function goesDeep(spec: DotSpec, target: VectorTarget): boolean {
   const { a, b, m, n, k } = spec
-  const readable = b.colStride === 1 && m <= fewRows && k * n <= 2 << 20
+  const readable = b.colStride === 1 && readsFew(spec, target) && k * n <= 1 << 20
   return (
     isPlain(spec) && (a.colStride === 1 || a.rowStride === 1) && m >= 96 && k * n >= 128 * 1024 && !readable
   )
 }
 
 /** The plan of the team's driver with a split into rectangles and private blocks. */
-export function planDeep(plan: GemmPlan, spec: DotSpec, target: VectorTarget): GemmPlan {
+export function planDeep(
+  plan: GemmPlan,
+  spec: DotSpec,
+  target: VectorTarget,
+  depth = Math.ceil(spec.k / Math.ceil(spec.k / 768)),
+): GemmPlan {
   const acc = accumulator(spec)
   const bytes = floatBytes[acc]
   const { rows, vectors, panels } = plan
   const tiles = Math.ceil(spec.m / rows)
   const split = chooseSplit(spec, tiles, panels, target.threads)
-  const blocks = longBlocks(spec, rows, bytes)
+  const blocks = blocksOfDepth(depth, rows, bytes)
   const ownTiles = Math.ceil(tiles / split.rowParts)
   const ownPanels = Math.ceil(panels / split.columnParts)
   const panelBytes = blocks.depthAtOnce * vectors * lanesOf(acc, target) * bytes
+  const staying = stayingPanels(vectors, blocks.depthAtOnce, target)
   const budget = ownTiles <= blocks.tilesAtOnce ? smallPanels : largePanels
-  const panelsAtOnce = Math.min(ownPanels, Math.max(1, Math.floor(budget / panelBytes)))
   const packA = spec.a.colStride !== 1
+  const panelsAtOnce = Math.min(ownPanels, packA ? Math.max(1, Math.floor(budget / panelBytes)) : staying)
   const aBytes = packA ? Math.min(ownTiles, blocks.tilesAtOnce) * rows * blocks.depthAtOnce * bytes : 0
   return {
     ...plan,
@@ -57,7 +63,7 @@ export function planDeep(plan: GemmPlan, spec: DotSpec, target: VectorTarget): G
 }
 
 /** Rectangles of about equal work under which a thread packs least: n / columnParts columns of b, m / rowParts rows of a. */
-function chooseSplit(
+export function chooseSplit(
   { m, n }: DotSpec,
   tiles: number,
   panels: number,
@@ -74,13 +80,13 @@ function chooseSplit(
   return { rowParts: best.rowParts, columnParts: best.columnParts }
 }
 
-export function emitDeepDriver(acc: Float, target: VectorTarget): Support {
+/** The copy of a tile of the left operand. */
+export function emitTilePacking(acc: Float): Support {
   const T = cTypes[acc]
-  const lanes = lanesOf(acc, target)
   const copyRows = (rows: number): string =>
     `if (g->rows == ${rows} && count == ${rows}) for (long q = 0; q < depth; q++) memcpy(out + q * ${rows}, in + q * g->aColumn, ${rows} * sizeof *out);`
   return {
-    name: `gemm_deep_${acc}`,
+    name: `gemm_pack_tile_${acc}`,
     code: `
 /* A tile of rows of a, contiguous in memory along its rows, as [depth, rows]. */
 static void gemm_pack_tile_${acc}(const gemm_plan *g, const long count, const long depth, const ${T} *in, ${T} *out) {
@@ -89,7 +95,16 @@ static void gemm_pack_tile_${acc}(const gemm_plan *g, const long count, const lo
     for (long q = 0; q < depth; q++)
       for (long r = 0; r < count; r++) out[q * g->rows + r] = in[q * g->aColumn + r];
 }
+`,
+  }
+}
 
+export function emitDeepDriver(acc: Float, target: VectorTarget): Support {
+  const T = cTypes[acc]
+  const lanes = lanesOf(acc, target)
+  return {
+    name: `gemm_deep_${acc}`,
+    code: `
 static void gemm_deep_${acc}(const int tid, const gemm_plan *g, const ${T} *a, const ${T} *b, ${T} *out, void *scratch) {
   const long whole = g->vectors * ${lanes}, tiles = (g->m + g->rows - 1) / g->rows;
   const long rowPart = tid % g->rowParts, columnPart = tid / g->rowParts;

@@ -68,13 +68,13 @@ export const accumulator = (spec: DotSpec): Float => (spec.a.dtype === 'f64' ? '
 export const batchesOf = (spec: DotSpec): number =>
   spec.batchDims.reduce((product, dim) => product * dim.size, 1)
 
-/** Plans a product for a machine. */
-export function planGemm(spec: DotSpec, target: VectorTarget): GemmPlan {
+/** Plans a product for a machine; `splits` says whether threads may share out columns, too. */
+export function planGemm(spec: DotSpec, target: VectorTarget, splits: 'rows' | 'both' = 'both'): GemmPlan {
   const { m, n, k } = spec
   const dtype = accumulator(spec)
   const bytes = floatBytes[dtype]
   const lanes = lanesOf(dtype, target)
-  const shape = chooseTile(spec, target)
+  const shape = chooseTile(spec, target, splits === 'both' ? target.threads : 1)
   const { rows, vectors, panels, tailVectors } = shape
 
   // Short blocks keep a panel of b in the first-level cache; long ones load and store the result less often.
@@ -109,18 +109,18 @@ export function planGemm(spec: DotSpec, target: VectorTarget): GemmPlan {
 type Shape = Pick<GemmPlan, 'rows' | 'vectors' | 'tailVectors' | 'panels' | 'rowParts' | 'columnParts'>
 
 /** The tile and the split over threads under which the busiest thread needs the fewest cycles. */
-function chooseTile(spec: DotSpec, target: VectorTarget): Shape {
+function chooseTile(spec: DotSpec, target: VectorTarget, mostParts: number): Shape {
   const columns = Math.ceil(spec.n / lanesOf(accumulator(spec), target))
   let best: Shape | undefined
   let bestCycles = Infinity
   for (let vectors = Math.min(maxVectors, columns); vectors >= 1; vectors--) {
-    const rows = Math.min(spec.m, maxRows(vectors, target))
-    const tiles = batchesOf(spec) * Math.ceil(spec.m / rows)
     const panels = Math.ceil(columns / vectors)
     const tailVectors = columns - (panels - 1) * vectors
-    const whole = tileCycles(rows, vectors, spec.k)
-    const tail = tileCycles(rows, tailVectors, spec.k)
-    for (let columnParts = 1; columnParts <= Math.min(target.threads, panels); columnParts++) {
+    const rows = Math.min(spec.m, maxRows(vectors, target))
+    const tiles = batchesOf(spec) * Math.ceil(spec.m / rows)
+    const whole = tileCycles(rows, vectors, spec.k, target)
+    const tail = tileCycles(rows, tailVectors, spec.k, target)
+    for (let columnParts = 1; columnParts <= Math.min(mostParts, panels); columnParts++) {
       const rowParts = Math.min(tiles, Math.floor(target.threads / columnParts))
       const mostPanels = Math.ceil(panels / columnParts)
       // With one part the last, narrower panel is in the count; with several the busiest thread need not have it.
@@ -135,9 +135,15 @@ function chooseTile(spec: DotSpec, target: VectorTarget): Shape {
   return best!
 }
 
-/** Cycles of one tile: two multiply-adds and two loads a cycle, results 4 cycles later, and a fixed cost for a call. */
-function tileCycles(rows: number, vectors: number, depth: number): number {
-  const step = Math.max((rows * vectors) / 2, (rows + vectors) / 2, 4)
+/**
+ * Cycles of one tile: two multiply-adds and two loads a cycle, results 4 to 5 cycles later, and a fixed cost for a call.
+ * A panel beyond half of the first-level cache comes from the second for every tile, at no more than about 20 bytes a cycle
+ * beside all else.
+ */
+function tileCycles(rows: number, vectors: number, depth: number, target: VectorTarget): number {
+  const line = vectors * target.vectorBytes
+  const stream = line * depth > 24 * 1024 ? line / 20 : 0
+  const step = Math.max((rows * vectors) / 2, (rows + vectors) / 2, 5, stream)
   return step * depth + 2 * rows * vectors + 30
 }
 

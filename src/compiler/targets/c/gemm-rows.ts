@@ -37,11 +37,18 @@ export function goesByRows(spec: DotSpec, target: VectorTarget): boolean {
  * Whether b is read where it lies: it is one panel of whole vectors already, or so few rows of a pass by that a copy is
  * not worth its cost.
  */
-export const readsWhereItLies = ({ b, m, n }: DotSpec, plan: GemmPlan, lanes: number): boolean =>
-  n % lanes === 0 && b.colStride === 1 && (m <= fewRows || (plan.panels === 1 && b.rowStride === n))
+export const readsWhereItLies = (spec: DotSpec, plan: GemmPlan, target: VectorTarget): boolean =>
+  spec.n % lanesOf(accumulator(spec), target) === 0 &&
+  spec.b.colStride === 1 &&
+  (readsFew(spec, target) || (plan.panels === 1 && spec.b.rowStride === spec.n))
 
-/** Rows of a that make a copy of b worth it. */
-export const fewRows = 256
+/**
+ * Whether a copy of b is not worth it: few rows of a; or twice as many, a b that stays in the second-level cache, and
+ * vectors of a whole line. (Of shorter ones two wait for each line: with AVX2 [512, 512] [512, 512] runs at 85 % of the
+ * peak from a copy and at 78 % without.)
+ */
+export const readsFew = ({ m, n, k }: DotSpec, { vectorBytes }: VectorTarget): boolean =>
+  m <= 256 || (m <= 512 && k * n <= 256 * 1024 && vectorBytes === 64)
 
 /** Blocks that the register tiles like: long in depth, and as many rows of a as the second-level cache holds. */
 export function longBlocks(
@@ -49,15 +56,31 @@ export function longBlocks(
   rows: number,
   bytes: number,
 ): Pick<GemmPlan, 'depthAtOnce' | 'tilesAtOnce'> {
-  const depthAtOnce = Math.ceil(k / Math.ceil(k / 768))
-  return { depthAtOnce, tilesAtOnce: Math.max(1, Math.floor((1024 * 1024) / (depthAtOnce * bytes * rows))) }
+  return blocksOfDepth(Math.ceil(k / Math.ceil(k / 768)), rows, bytes)
 }
 
+export const blocksOfDepth = (
+  depthAtOnce: number,
+  rows: number,
+  bytes: number,
+): Pick<GemmPlan, 'depthAtOnce' | 'tilesAtOnce'> => ({
+  depthAtOnce,
+  tilesAtOnce: Math.max(1, Math.floor((1024 * 1024) / (depthAtOnce * bytes * rows))),
+})
+
+/** Bytes of b that stay in the second-level cache while rows of a pass by. */
+const stayingBytes = 768 * 1024
+
+/** How many panels stay, for a block of the contracted axis. */
+export const stayingPanels = (vectors: number, depth: number, target: VectorTarget): number =>
+  Math.max(1, Math.floor(stayingBytes / (depth * vectors * target.vectorBytes)))
+
 /** The plan of the team's driver with blocks for whole rows. */
-export function planRows(plan: GemmPlan, spec: DotSpec, inPlace: boolean): GemmPlan {
+export function planRows(plan: GemmPlan, spec: DotSpec, inPlace: boolean, target: VectorTarget): GemmPlan {
   const blocks = longBlocks(spec, plan.rows, floatBytes[accumulator(spec)])
   const firstPacked = inPlace ? plan.panels : 0
-  return { ...plan, ...blocks, firstPacked, panelsAtOnce: plan.panels, packA: false, copies: 1 }
+  const panelsAtOnce = Math.min(plan.panels, stayingPanels(plan.vectors, blocks.depthAtOnce, target))
+  return { ...plan, ...blocks, firstPacked, panelsAtOnce, packA: false, copies: 1 }
 }
 
 /** Bytes of the copy of b. */
@@ -71,7 +94,12 @@ export function packedBytes(
   return roundUp(columns * spec.k * floatBytes[acc], 64)
 }
 
-/** The register tiles of one block: rows [first, last) x panels [panelFirst, panelEnd) x `depth` elements. */
+/**
+ * The register tiles of one block: rows [first, last) x panels [panelFirst, panelEnd) x `depth` elements. Panels run inside
+ * rows: those of b stay in the second-level cache, and the next rows of a come in from wherever they are, a part of them
+ * during each panel. (The other way around a whole block of a would have to come in during the first panel.) A packed
+ * block of a is in that cache already, beside panels that may be more than fit: there rows run inside panels.
+ */
 export function emitTilesDriver(acc: Float, edge: number, target: VectorTarget): Support {
   const T = cTypes[acc]
   const lanes = lanesOf(acc, target)
@@ -85,30 +113,33 @@ static void gemm_tiles_${acc}(const gemm_plan *g, const long first, const long l
                       const long bRow, const long bPanel, const long bSkip, ${T} *out, const int accumulate) {
   const long whole = g->vectors * ${lanes};
   ${T} edge[${edge}] __attribute__((aligned(64)));
-  for (long panel = panelFirst; panel < panelEnd; panel++, b += bPanel) {
+  const long panels = panelEnd - panelFirst, tiles = (last - first + g->rows - 1) / g->rows;
+  const int packed = aColumn != 1;
+  /* Rows that lie one behind the other are asked for as one run, shared out among the panels; others one a panel. */
+  const long run = aRow == depth ? (g->rows + panels - 1) / panels : 1, soonRow = aRow == depth ? run * depth : aRow;
+  for (long unit = 0; unit < tiles * panels; unit++) {
+    const long tile = packed ? unit % tiles : unit / panels, across = packed ? unit / tiles : unit % panels;
+    const long panel = panelFirst + across, i = first + tile * g->rows, rows = least(g->rows, last - i);
+    const ${T} *left = a + tile * aTile;
+    const int asks = !packed && across * run < g->rows;
+    const ${T} *soon = asks ? left + aTile + across * soonRow : left;
+    const long soonStep = asks ? run : 0;
     const int lastPanel = panel == g->panels - 1;
     const long width = (lastPanel ? g->tailVectors : g->vectors) * ${lanes}, columns = least(width, g->n - panel * whole);
     const long line = bRow ? bRow : width;
-    const ${T} *right = b + bSkip * line;
-    const ${T} *left = a;
-    for (long i = first; i < last; i += g->rows, left += aTile) {
-      const long rows = least(g->rows, last - i);
-      tile_${acc} *compute = (tile_${acc} *)g->tiles[2 * lastPanel + (rows < g->rows)];
-      ${T} *target = out + i * g->n + panel * whole;
-      if (panel == panelFirst && aColumn == 1) /* the next rows of a come in meanwhile */
-        for (long r = 0; r < g->rows; r++)
-          for (long p = 0; p < depth; p += 64 / (long)sizeof *a) __builtin_prefetch(left + aTile + r * aRow + p);
-      if (columns == width) {
-        compute(depth, left, aRow, aColumn, right, line, target, g->n, accumulate);
-        continue;
-      }
-      if (accumulate)
-        for (long r = 0; r < rows; r++)
-          for (long j = 0; j < columns; j++) edge[r * width + j] = target[r * g->n + j];
-      compute(depth, left, aRow, aColumn, right, line, edge, width, accumulate);
-      for (long r = 0; r < rows; r++)
-        for (long j = 0; j < columns; j++) target[r * g->n + j] = edge[r * width + j];
+    const ${T} *right = b + across * bPanel + bSkip * line;
+    tile_${acc} *compute = (tile_${acc} *)g->tiles[2 * lastPanel + (rows < g->rows)];
+    ${T} *target = out + i * g->n + panel * whole;
+    if (columns == width) {
+      compute(depth, left, aRow, aColumn, right, line, target, g->n, accumulate, soon, soonStep);
+      continue;
     }
+    if (accumulate)
+      for (long r = 0; r < rows; r++)
+        for (long j = 0; j < columns; j++) edge[r * width + j] = target[r * g->n + j];
+    compute(depth, left, aRow, aColumn, right, line, edge, width, accumulate, soon, soonStep);
+    for (long r = 0; r < rows; r++)
+      for (long j = 0; j < columns; j++) target[r * g->n + j] = edge[r * width + j];
   }
 }
 `,
@@ -129,8 +160,10 @@ static void gemm_rows_${acc}(const int tid, const gemm_plan *g, const long begin
     for (long p = 0; p < g->k; p += g->depthAtOnce) {
       const ${T} *left = a + first * g->aRow + p;
       const int packed = g->firstPacked == 0;
-      gemm_tiles_${acc}(g, first, last, 0, g->panels, least(g->depthAtOnce, g->k - p), left, g->aRow, 1, g->rows * g->aRow, b,
-                     packed ? 0 : g->bRow, packed ? g->k * whole : whole, p, out, p > 0);
+      const long bPanel = packed ? g->k * whole : whole;
+      for (long panel = 0; panel < g->panels; panel += g->panelsAtOnce)
+        gemm_tiles_${acc}(g, first, last, panel, least(panel + g->panelsAtOnce, g->panels), least(g->depthAtOnce, g->k - p), left,
+                       g->aRow, 1, g->rows * g->aRow, b + panel * bPanel, packed ? 0 : g->bRow, bPanel, p, out, p > 0);
     }
   }
 }

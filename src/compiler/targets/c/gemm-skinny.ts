@@ -81,6 +81,13 @@ function columns({ a, b, m, n, k }: DotSpec, dtype: Float, target: VectorTarget)
     }).join('\n')
   const tail = n - whole * lanes
   const T = cTypes[dtype]
+  // Columns that fill no vector go through the same tiles, beside zeros: a plain loop might be summed otherwise.
+  const tailTiles = Array.from({ length: groups }, (_, group) => {
+    const first = group * rows
+    const tile = emitTile(dtype, Math.min(rows, m - first), 1, groups)
+    support.push(tile)
+    return `      ${tile.name}(depth, a + ${first * a.rowStride} + p, ${a.rowStride}, panel, ${lanes}, edge + ${first * lanes}, ${lanes}, p > 0, panel);`
+  })
   const body = `
   const long from = ${whole}L * tid / THREADS * ${lanes}, to = ${whole}L * (tid + 1) / THREADS * ${lanes};
   for (long p = 0; p < ${k}; p += ${depth}) {
@@ -99,13 +106,16 @@ ${tiles(1)}
     }
   }
   COUNT(${2 * m * k} * (to - from));
-  if (tid == 0) {
+  if (tid == 0 && ${tail}) {
+    ${T} panel[${(depthAtOnce + 2 * ahead) * lanes}] __attribute__((aligned(64))) = {0}, edge[${m * lanes}];
+    for (long p = 0; p < ${k}; p += ${depthAtOnce}) {
+      const long depth = ${k} - p < ${depthAtOnce} ? ${k} - p : ${depthAtOnce};
+      for (long q = 0; q < depth; q++)
+        for (long c = 0; c < ${tail}; c++) panel[q * ${lanes} + c] = b[(p + q) * ${b.rowStride} + ${whole * lanes} + c];
+${tailTiles.join('\n')}
+    }
     for (long i = 0; i < ${m}; i++)
-      for (long c = ${whole * lanes}; c < ${n}; c++) {
-        ${T} sum = 0;
-        for (long p = 0; p < ${k}; p++) sum += a[i * ${a.rowStride} + p] * b[p * ${b.rowStride} + c];
-        out[i * ${n} + c] = sum;
-      }
+      for (long c = 0; c < ${tail}; c++) out[i * ${n} + ${whole * lanes} + c] = edge[i * ${lanes} + c];
     COUNT(${2 * m * k * tail});
   }`
   return { body, support }

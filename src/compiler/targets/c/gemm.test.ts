@@ -50,6 +50,8 @@ const shapes: readonly (readonly [number, number, number, number])[] = [
   // By rows, and large: each thread packs for itself.
   [1, 150, 70, 40],
   [1, 203, 300, 900],
+  // By rows, with more of b than stays in a cache at a time.
+  [1, 150, 700, 330],
 ]
 const layouts: readonly (readonly [Layout, Layout])[] = [
   ['rows', 'rows'],
@@ -65,6 +67,7 @@ const cases: readonly Case[] = [
   ...shapes.slice(4).map((shape) => product(shape, ['rows', 'rows'], 'bf16', 'bf16')),
   ...shapes.map((shape) => product(shape, ['rows', 'columns'], 'f16')),
   ...shapes.slice(4, 7).map((shape) => product(shape, ['columns', 'rows'], 'f16', 'f16')),
+  product([1, 110, 1500, 300], ['rows', 'columns']),
   product([3, 20, 30, 10], ['rows', 'rows'], 'f32', 'f32', 'a'),
   product([3, 20, 30, 10], ['rows', 'columns'], 'f32', 'f32', 'b'),
   product([4, 1, 40, 30], ['rows', 'columns'], 'f64', 'f64', 'b'),

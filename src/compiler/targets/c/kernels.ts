@@ -11,6 +11,8 @@ import { sizeOf, stridesOf } from '../../graph/types.ts'
 import { callOp, compositeName, optionsOf } from '../../ops/call.ts'
 import { convGeometry, convRoles, rolesOf } from '../../ops/convolution.ts'
 import { dotAxes, freeAxes } from '../../ops/dot.ts'
+import { groupedDotOp } from '../../ops/grouped-dot.ts'
+import { groupedOuterOp } from '../../ops/grouped-outer.ts'
 import { leavesAttr, leavesOf } from '../../ops/leaves.ts'
 import {
   emitAttention,
@@ -25,7 +27,8 @@ import { emitCachedAttention, type CachedAttentionSpec } from './cached-attentio
 import { constantOf, emitCollective, siteOf, type CollectiveSite } from './collectives.ts'
 import { emitConv, type ConvSpec } from './conv.ts'
 import type { Element } from './gemm-plan.ts'
-import { emitDot, type DotSpec, type EmittedKernel } from './gemm.ts'
+import { emitDot, type DotSpec, type EmittedKernel, type Packing } from './gemm.ts'
+import { emitGroupedDot, emitGroupedOuter, type RowPlaces } from './grouped.ts'
 import { isRowLocal, never, type Locality, type Nature } from './span.ts'
 import { uniqueSupport, type Support, type VectorTarget } from './prelude.ts'
 import type { KernelText } from './rows.ts'
@@ -49,7 +52,7 @@ export interface ChosenOperand {
   /** Whether it is read only in the rows that the kernel is given. */
   readonly local: Locality
   /** A kernel that brings it into the order it is read in, to be run first, and the bytes of its result. */
-  readonly packed?: { readonly name: string; readonly bytes: number }
+  readonly packed?: Packing
 }
 
 export class KernelLibrary {
@@ -69,14 +72,24 @@ export class KernelLibrary {
 
   /** The collectives of the program, in the order of their numbers. */
   readonly collectives: CollectiveSite[] = []
+  readonly #channels = new Map<string, number>()
 
-  /** A function for one collective, and its number if ranks meet in it. */
+  /** How many channels there are between the stages of a pipeline. */
+  get channels(): number {
+    return this.#channels.size
+  }
+
+  /** A function for one collective, and its number if a group meets in it. */
   collective(node: Node): { readonly name: string; readonly nature: Nature; readonly site?: number } {
     const site = this.collectives.length
-    const { constant, ...text } = emitCollective(node, site)
+    const { constant, ...text } = emitCollective(node, site, (channel) => {
+      const number = this.#channels.get(channel) ?? this.#channels.size
+      this.#channels.set(channel, number)
+      return number
+    })
+    if (node.op.name !== 'meshIndex') this.collectives.push(siteOf(node))
     const name = this.raw(node.op.name, text, node.inputs.length + 1)
     if (constant === undefined) return { name, nature: text.nature }
-    this.collectives.push(siteOf(node))
     this.#support.push({ name: constantOf(site), code: constant })
     return { name, nature: text.nature, site }
   }
@@ -138,6 +151,7 @@ export class KernelLibrary {
   choose(node: Node, views: readonly View[]): Chosen {
     if (node.op.name === 'dot') return this.#dot(node, views)
     if (node.op.name in convRoles) return this.#conv(node, views)
+    if (node.op === groupedDotOp || node.op === groupedOuterOp) return this.#grouped(node, views)
     if (node.op === callOp && compositeName(node) === 'cachedAttention')
       return this.#cachedAttention(node, views)
     if (node.op === callOp && claimed(compositeName(node))) return this.#attention(node, views)
@@ -161,13 +175,16 @@ export class KernelLibrary {
       this.#emitted.set(key, known)
     }
     const { name, kernel } = known
-    const { scratchBytes, nature = { kind: 'team' }, packed } = kernel
+    const { scratchBytes, nature = { kind: 'team' }, packed, listed } = kernel
     return {
       name,
       nature,
       scratchBytes,
       copies,
-      operands: operands.map((local, i) => (packed?.operand === i ? { local, packed } : { local })),
+      operands: operands.map((local, i) => {
+        const packing = [packed, listed].find((one) => one?.operand === i)
+        return packing ? { local, packed: packing } : { local }
+      }),
     }
   }
 
@@ -271,6 +288,34 @@ export class KernelLibrary {
     )
   }
 
+  #grouped(node: Node, views: readonly View[]): Chosen {
+    const [x, , second] = node.inputs as [Node, Node, Node]
+    const copies = new Map<number, View>()
+    const rowsOf = (operand: number): RowPlaces => {
+      const places = rowPlaces(views[operand]!)
+      if (!places) copies.set(operand, views[operand]!)
+      return places ?? rowPlaces(denseView(views[operand]!.shape))!
+    }
+    for (const operand of [1, 3]) if (!isDense(views[operand]!)) copies.set(operand, views[operand]!)
+    const common = {
+      dtype: x.dtype as 'f32' | 'f64',
+      rows: sizeOf(x.shape.slice(0, -1)),
+      groups: node.inputs[3]!.shape[0]!,
+      inner: x.shape.at(-1)!,
+      columns: node.shape.at(-1)!,
+      x: rowsOf(0),
+    }
+    const local = views.map(() => never)
+    if (node.op === groupedOuterOp) {
+      const spec = { ...common, y: rowsOf(2) }
+      const emit = (name: string): EmittedKernel => emitGroupedOuter(name, spec, this.#target)
+      return this.#emit('grouped_outer', spec, emit, copies, local)
+    }
+    const [group, inner, column] = views[2]!.strides.map((stride, i) => (second.shape[i] === 1 ? 1 : stride))
+    const spec = { ...common, w: [group!, inner!, column!] as const }
+    return this.#emit('grouped_dot', spec, (name) => emitGroupedDot(name, spec, this.#target), copies, local)
+  }
+
   #cachedAttention(node: Node, views: readonly View[]): Chosen {
     const [q, k] = node.inputs as [Node, Node]
     const [rows, heads, dim] = q.shape as [number, number, number]
@@ -367,4 +412,12 @@ export class KernelLibrary {
       views.map(() => never),
     )
   }
+}
+
+/** Where the rows of a view lie, if its last axis is contiguous and at most two steps lead from row to row. */
+function rowPlaces({ shape, strides }: View): RowPlaces | undefined {
+  const dims = collapse(shape.slice(0, -1), strides.slice(0, -1))
+  if ((strides.at(-1) !== 1 && shape.at(-1) !== 1) || dims.length > 2) return undefined
+  const [outer, inner] = dims.length === 2 ? dims : [dims[0], undefined]
+  return { inner: inner?.size ?? 1, outerStep: outer?.stride ?? 0, innerStep: inner?.stride ?? 0 }
 }

@@ -233,18 +233,19 @@ class Lowering {
       const bytes = copied ? 0 : view.offset * dtypeBytes[base.dtype]
       if (!packed) return { storage, bytes, written: false, local: copied ? never : local }
       const panels = this.#temporary('packed', packed.bytes)
+      const others = packed.with === undefined ? [] : [this.#dense(node.inputs[packed.with]!)]
       this.#place(
         {
           kind: 'kernel',
           name: packed.name,
-          args: [at(storage, bytes), at(panels)],
+          args: [at(storage, bytes), ...others.map((other) => at(other)), at(panels)],
           scratch: undefined,
           takesScratch: false,
           nature: team,
           work: workOfPacking(node, base, copied ?? view, packed.bytes),
         },
         team,
-        [reads(storage), writes(panels)],
+        [storage, ...others].map(reads).concat(writes(panels)),
         behind,
       )
       return { storage: panels, bytes: 0, written: false, local: never }

@@ -251,6 +251,16 @@ INLINE float erf_f32(const float x) {
   return size > 0.927734375f ? far : near;
 }
 
+/* Nearest number of an 8-bit format: adding 1.5 * 2^(23 - digits) times the power of two of x rounds x to its digits. */
+INLINE float round_fp8_f32(const float x, const float largest, const float smallest, const float magic) {
+  const float low = x < -largest ? -largest : x;
+  const float y = low > largest ? largest : low;
+  const uint32_t power = bits_of(y) & 0x7f800000u, least = bits_of(smallest);
+  const float shift = float_of(power < least ? least : power) * magic;
+  return float_of(bits_of((y + shift) - shift) | (bits_of(x) & 0x80000000u));
+}
+INLINE float power_floor_f32(const float x) { return x != x ? x : float_of(bits_of(x) & 0x7f800000u); }
+
 INLINE float sqrt_f32(const float x) { return __builtin_sqrtf(x); }
 INLINE float floor_f32(const float x) { return __builtin_floorf(x); }
 
@@ -264,6 +274,25 @@ INLINE double tanh_f64(const double x) { return tanh(x); }
 INLINE double erf_f64(const double x) { return erf(x); }
 INLINE double sqrt_f64(const double x) { return __builtin_sqrt(x); }
 INLINE double floor_f64(const double x) { return __builtin_floor(x); }
+
+INLINE uint64_t bits_of_f64(const double x) {
+  uint64_t bits;
+  memcpy(&bits, &x, 8);
+  return bits;
+}
+INLINE double f64_of(const uint64_t bits) {
+  double x;
+  memcpy(&x, &bits, 8);
+  return x;
+}
+INLINE double round_fp8_f64(const double x, const double largest, const double smallest, const double magic) {
+  const double low = x < -largest ? -largest : x;
+  const double y = low > largest ? largest : low;
+  const uint64_t power = bits_of_f64(y) & 0x7ff0000000000000u, least = bits_of_f64(smallest);
+  const double shift = f64_of(power < least ? least : power) * magic;
+  return f64_of(bits_of_f64((y + shift) - shift) | (bits_of_f64(x) & 0x8000000000000000u));
+}
+INLINE double power_floor_f64(const double x) { return x != x ? x : f64_of(bits_of_f64(x) & 0x7ff0000000000000u); }
 
 /* e^x of every lane; the loop becomes straight vector code. */
 INLINE vf32 vexp_f32(vf32 x) {

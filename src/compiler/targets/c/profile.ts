@@ -35,11 +35,14 @@ function walk(block: Block, times: number): { step: KernelStep; chain: Chain; ti
   )
 }
 
-export const numberSites = (block: Block): SiteNumbers =>
-  new Map(walk(block, 1).map(({ step }, number) => [step, number]))
+const walkAll = (blocks: readonly Block[]): ReturnType<typeof walk> =>
+  blocks.flatMap((block) => walk(block, 1))
 
-export const sitesOf = (block: Block, threads: number): Site[] =>
-  walk(block, 1).map(({ step, chain, times }) => siteOf(step, chain, times, threads))
+export const numberSites = (blocks: readonly Block[]): SiteNumbers =>
+  new Map(walkAll(blocks).map(({ step }, number) => [step, number]))
+
+export const sitesOf = (blocks: readonly Block[], threads: number): Site[] =>
+  walkAll(blocks).map(({ step, chain, times }) => siteOf(step, chain, times, threads))
 
 const siteOf = ({ name, work }: KernelStep, chain: Chain, callsPerRun: number, threads: number): Site => ({
   ...work,
@@ -63,9 +66,9 @@ const eventsOf = (sites: readonly Site[]): number =>
     sites.reduce((total, { callsPerRun, pieces }) => total + callsPerRun * pieces, 0),
   )
 
-/** C text that the calls of the block need. */
-export function profileText(block: Block, threads: number): string {
-  const sites = sitesOf(block, threads)
+/** C text that the calls of the blocks need. */
+export function profileText(blocks: readonly Block[], threads: number): string {
+  const sites = sitesOf(blocks, threads)
   return `#define SITES ${sites.length}\n#define EVENTS ${eventsOf(sites)}\n${header}`
 }
 

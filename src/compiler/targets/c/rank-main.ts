@@ -4,13 +4,13 @@
  */
 import { readFileSync } from 'node:fs'
 import { bytesOf } from '../../graph/types.ts'
-import { isState, type BuiltProgram, type Slot } from './build.ts'
+import { isState, type ArenaLayout, type Slot } from './build.ts'
 
 const header = readFileSync(new URL('rank-main.h', import.meta.url), 'utf8')
 
 export interface RankProgramParts {
   readonly source: string
-  readonly layout: Pick<BuiltProgram, 'inputs' | 'outputs'>
+  readonly layout: Pick<ArenaLayout, 'inputs' | 'outputs'>
 }
 
 /** The whole C text. */
@@ -38,7 +38,7 @@ export function rankProgramText({ source, layout }: RankProgramParts): string {
 
 /** The bytes of a rank's input file: what its inputs are at first, then what those that are not state are in each further step. */
 export function rankInput(
-  { inputs }: Pick<BuiltProgram, 'inputs'>,
+  { inputs }: Pick<ArenaLayout, 'inputs'>,
   steps: readonly ReadonlyMap<string, Uint8Array>[],
 ): Buffer {
   return Buffer.concat(
@@ -50,7 +50,7 @@ export function rankInput(
 
 /** What a rank wrote: its outputs of every step, then the state. */
 export function rankOutput(
-  { outputs }: Pick<BuiltProgram, 'outputs'>,
+  { outputs }: Pick<ArenaLayout, 'outputs'>,
   bytes: Buffer,
   steps: number,
 ): {

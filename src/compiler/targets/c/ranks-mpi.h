@@ -64,7 +64,7 @@ static exchange exchanges[COLLECTIVES];
 static void begin_receive(const collective *const c, void *const to, const int64_t bytes, const int rank) {
   exchange *const x = &exchanges[c->site];
   x->peer[x->count] = rank;
-  MPI_Irecv(to, (int)(bytes / c->element), element_type[c->element], rank, c->site & 0x7fff, world,
+  MPI_Irecv(to, (int)(bytes / c->element), element_type[c->element], rank, c->site & 0x3fff, world,
             &x->request[x->count++]);
 }
 
@@ -77,7 +77,7 @@ static void begin_send(const collective *const c, const void *const from, const 
   }
   traffic[c->site].bytes[world_rank][rank] += bytes;
   x->peer[x->count] = rank;
-  MPI_Isend(from, (int)(bytes / c->element), element_type[c->element], rank, c->site & 0x7fff, world,
+  MPI_Isend(from, (int)(bytes / c->element), element_type[c->element], rank, c->site & 0x3fff, world,
             &x->request[x->count++]);
 }
 
@@ -224,4 +224,37 @@ static void collect(const int tid, const collective *const c, const char *const 
     }
   }
   finish_messages(c);
+}
+
+/* ---- messages between stages ------------------------------------------------------------------------------------ */
+
+/* What this rank sent over a channel and may still be on its way: the sender goes on as soon as it is copied. */
+static struct {
+  char *copy;
+  MPI_Request request;
+} letters[CHANNELS];
+
+static void send_value(const collective *const c, const int channel, const int peer, const int64_t bytes, const void *const from) {
+  int ranks[RANKS];
+  group_ranks(c, world_rank, ranks);
+  if (letters[channel].copy) MPI_Wait(&letters[channel].request, MPI_STATUS_IGNORE);
+  else letters[channel].copy = malloc((size_t)bytes);
+  if (!letters[channel].copy) {
+    fprintf(stderr, "error: %s: no memory for a message of %lld bytes\n", c->name, (long long)bytes);
+    MPI_Abort(world, 1);
+  }
+  memcpy(letters[channel].copy, from, (size_t)bytes);
+  MPI_Isend(letters[channel].copy, (int)bytes, MPI_BYTE, ranks[peer], 0x4000 + channel, world, &letters[channel].request);
+  traffic[c->site].calls[world_rank]++;
+  traffic[c->site].bytes[world_rank][ranks[peer]] += bytes;
+}
+
+static void receive_value(const collective *const c, const int channel, const int peer, const int64_t bytes, void *const to) {
+  int ranks[RANKS];
+  group_ranks(c, world_rank, ranks);
+  exchange *const x = &exchanges[c->site];
+  x->peer[x->count] = ranks[peer];
+  MPI_Irecv(to, (int)bytes, MPI_BYTE, ranks[peer], 0x4000 + channel, world, &x->request[x->count++]);
+  finish_messages(c);
+  traffic[c->site].calls[world_rank]++;
 }

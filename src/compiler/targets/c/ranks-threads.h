@@ -143,3 +143,42 @@ static void collect(const int tid, const collective *const c, const char *const 
   }
   for (int i = 0; i < c->members; i++) await_rank(&post_of[ranks[i]].finished, call, c, ranks[i]);
 }
+
+/* ---- messages between stages ------------------------------------------------------------------------------------ */
+
+/* A value on its way. The sender goes on as soon as it is copied; the next one waits until this one was taken. */
+typedef struct {
+  char *copy;
+  tide sent, taken;
+} letter;
+
+/* By channel and sender. */
+static letter letters[CHANNELS][RANKS];
+
+static void send_value(const collective *const c, const int channel, const int peer, const int64_t bytes, const void *const from) {
+  int ranks[RANKS];
+  group_ranks(c, seat, ranks);
+  letter *const l = &letters[channel][seat];
+  const uint32_t before = atomic_load(&l->sent.value);
+  await_rank(&l->taken, before, c, ranks[peer]);
+  if (!l->copy) l->copy = malloc((size_t)bytes);
+  if (!l->copy) {
+    fprintf(stderr, "error: no memory for a message of %lld bytes\n", (long long)bytes);
+    _exit(1);
+  }
+  memcpy(l->copy, from, (size_t)bytes);
+  raise_to(&l->sent, before + 1);
+  traffic[c->site].calls[seat]++;
+  traffic[c->site].bytes[seat][ranks[peer]] += bytes;
+}
+
+static void receive_value(const collective *const c, const int channel, const int peer, const int64_t bytes, void *const to) {
+  int ranks[RANKS];
+  group_ranks(c, seat, ranks);
+  letter *const l = &letters[channel][ranks[peer]];
+  const uint32_t next = atomic_load(&l->taken.value) + 1;
+  await_rank(&l->sent, next, c, ranks[peer]);
+  memcpy(to, l->copy, (size_t)bytes);
+  raise_to(&l->taken, next);
+  traffic[c->site].calls[seat]++;
+}

@@ -7,7 +7,8 @@ import { dtypeBytes, isFloat, isHalf, sizeOf } from '../../graph/types.ts'
 import { concatAxis } from '../../ops/concat.ts'
 import { leavesOf } from '../../ops/leaves.ts'
 import { reducedAxes } from '../../ops/reduce.ts'
-import { leadingReduce, type Fusion, type SingleKernel } from './fuse.ts'
+import { emitGroupRank, emitTopk } from './choice.ts'
+import { leadingReduce, middleReduce, type Fusion, type SingleKernel } from './fuse.ts'
 import { indices, offsetAt, type Position } from './index.ts'
 import { range, rowShare, serialLimit, shared, type KernelText } from './rows.ts'
 import { emitScatter } from './scatter.ts'
@@ -21,8 +22,10 @@ export function emitSingle(kernel: SingleKernel, fusion: Fusion): KernelText {
   if (node.op.name === 'pad') return emitPad(node, fusion)
   if (node.op.name === 'scatterAdd') return emitScatterAdd(node, fusion)
   if (node.op.name === 'scatter') return emitScatter(node, fusion)
+  if (node.op.name === 'topk') return emitTopk(node, fusion)
+  if (node.op.name === 'groupRank') return emitGroupRank(node, fusion)
   if (leadingReduce(node)) return emitColumns(kernel, fusion)
-  return emitReduce(node, fusion)
+  return middleReduce(node) ? emitMiddle(kernel, fusion) : emitReduce(node, fusion)
 }
 
 /** Lines that compute the fused elementwise inputs of one operand, then the operand's value. */
@@ -235,6 +238,37 @@ function emitColumns({ node, fused }: SingleKernel, fusion: Fusion): KernelText 
     '}',
   ]
   return { ...leavesText, finish: { ...leavesText, parameters: total.parameters, body: tree } }
+}
+
+/** Reduction over axes in the middle: a row of the result from `terms` rows, one after the other. */
+function emitMiddle({ node, fused }: SingleKernel, fusion: Fusion): KernelText {
+  const values = new Values(fusion)
+  const [x] = node.inputs as [Node]
+  const { terms, columns } = middleReduce(node)!
+  const { lines, value, flops } = evaluate(x, fused, fusion, values, { columns, level: 'full' })
+  const isSum = node.op.name === 'sum'
+  const type = localType(node.dtype)
+  const start = isSum ? literal(0, node.dtype) : literal(-Infinity, node.dtype)
+  const total = `${values.pointer(node, true)}[row * ${columns} + c]`
+  const combined = isSum ? 'before + x' : 'before < x ? x : before'
+  const { nature, lines: share } = rowShare(sizeOf(x.shape), sizeOf(node.shape) / columns)
+  const body = [
+    ...share,
+    'for (int64_t row = begin; row < end; row++) {',
+    `  for (int64_t c = 0; c < ${columns}; c++) ${total} = ${start};`,
+    `  for (int64_t r = row * ${terms}; r < (row + 1) * ${terms}; r++) {`,
+    '    SIMD_LOOP()',
+    `    for (int64_t c = 0; c < ${columns}; c++) {`,
+    ...lines.map((line) => `      ${line}`),
+    `      const ${type} x = ${value}, before = ${total};`,
+    `      ${total} = ${combined};`,
+    ...counted(flops + (isFloat(node.dtype) ? 1 : 0)).map((line) => `      ${line}`),
+    '    }',
+    '  }',
+    '}',
+  ]
+  const local = localReads([node, ...fused], fusion)
+  return { parameters: values.parameters, body, scratchBytes: 0, nature, local, inPlace: [] }
 }
 
 /** Any other reduction: one result at a time, reduced axes as nested loops. */

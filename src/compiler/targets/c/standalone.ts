@@ -5,14 +5,14 @@
  */
 import { readFileSync } from 'node:fs'
 import { bytesOf, sizeOf, type DType } from '../../graph/types.ts'
-import type { BuiltProgram, Slot } from './build.ts'
+import type { ArenaLayout, Slot } from './build.ts'
 
 /** What an input is filled with: uniform in [low, high). */
 export type Range = readonly [low: number, high: number]
 
 export interface StandaloneParts {
   readonly source: string
-  readonly layout: Pick<BuiltProgram, 'inputs' | 'outputs' | 'guards'>
+  readonly layout: ArenaLayout
 }
 
 const header = readFileSync(new URL('standalone.h', import.meta.url), 'utf8')

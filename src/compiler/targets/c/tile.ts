@@ -20,7 +20,7 @@ export interface Tile {
 export const maxVectors = 4
 
 /** Steps by which loads run ahead: about the latency of the last-level cache. */
-const ahead = 24
+export const ahead = 24
 
 /** The most rows a tile of this width can have without spilling accumulators. */
 export function maxRows(vectors: number, target: VectorTarget): number {
@@ -37,7 +37,7 @@ const parameters = (dtype: Float): string => {
   const scalar = cTypes[dtype]
   return (
     `const long depth, const ${scalar} *a, const long aRow, const long aColumn, const ${scalar} *b, const long bRow, ` +
-    `${scalar} *out, const long outRow, const int accumulate`
+    `${scalar} *out, const long outRow, const int accumulate, const ${scalar} *soon, const long soonStep`
   )
 }
 
@@ -49,7 +49,9 @@ export const tileType = (dtype: Float): Support => ({
 
 /**
  * C text of `out[rows, vectors] (+)= a[rows, depth] b[depth, vectors]`. `a` is addressed by two strides in elements, `b`
- * and `out` by rows of contiguous elements; nothing outside the tile is read or written.
+ * and `out` by rows of contiguous elements; nothing outside the tile is read or written. Every step asks for one line at
+ * `soon`, which moves by `soonStep` elements: what the next tiles will read comes in evenly, beside the arithmetic, where
+ * a burst of requests would keep the loads of this tile waiting.
  */
 export function emitTile(tile: Tile): Support {
   const { dtype, rows, vectors } = tile
@@ -58,7 +60,6 @@ export function emitTile(tile: Tile): Support {
   const eachVector = `_Pragma("GCC unroll ${vectors}") for (int j = 0; j < ${vectors}; j++)`
   const prefetch = tile.prefetch
     ? `    ${eachVector} __builtin_prefetch(b + ${ahead} * bRow + j * LANES_${dtype});
-    __builtin_prefetch(a + ${ahead} * aColumn);
 `
     : ''
   return {
@@ -75,9 +76,10 @@ static __attribute__((noinline)) void ${tileName(tile)}(${parameters(dtype)}) {
   } else {
     ${eachRow} ${eachVector} sum[i][j] = (v${dtype}){0};
   }
-  for (long p = 0; p < depth; p++, a += aColumn, b += bRow) {
+  for (long p = 0; p < depth; p++, a += aColumn, b += bRow, soon += soonStep) {
     v${dtype} line[${vectors}];
     ${eachVector} line[j] = *(const v${dtype}u *)(b + j * LANES_${dtype});
+    __builtin_prefetch(soon);
 ${prefetch}    ${eachRow} ${eachVector} sum[i][j] += a[i * aRow] * line[j];
   }
   ${eachRow} {

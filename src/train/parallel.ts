@@ -1,0 +1,48 @@
+/** From the settings of a run to its parallel plan, and to what `compile` needs to carry it out. */
+import { ranksOf, type Mesh, type MeshAxis } from '../compiler/graph/mesh.ts'
+import type { Parallel } from '../compiler/ranked.ts'
+import type { LanguageConfig } from '../models/language/config.ts'
+import { parallelOf, type Plan } from '../parallel/plan.ts'
+import { makeSchedule, type Schedule } from '../parallel/schedule/index.ts'
+import { pipelineSources } from './pipeline.ts'
+
+/** Axes from the one whose ranks are farthest apart, which talk least, to the one whose ranks talk most. */
+const axes = ['pipe', 'data', 'expert', 'context', 'tensor'] as const
+
+/** The plan of a run. Axes of one rank are left out. */
+export function planOf({ mesh, parallel }: LanguageConfig): Plan {
+  const order = (name: (typeof axes)[number]): Pick<MeshAxis, 'order'> => {
+    if (name === 'context' && parallel.attention === 'ring') return { order: 'zigzag' }
+    return name === 'pipe' && stagesPerRank({ parallel }) > 1 ? { order: parallel.stages } : {}
+  }
+  return {
+    mesh: axes.flatMap((name) => (mesh[name] > 1 ? [{ name, size: mesh[name], ...order(name) }] : [])),
+    zero: parallel.zero as Plan['zero'],
+    sequence: parallel.sequence,
+    attention: parallel.attention,
+  }
+}
+
+export const ranksOfRun = (config: LanguageConfig): number => ranksOf(planOf(config).mesh)
+
+const stagesPerRank = ({ parallel }: Pick<LanguageConfig, 'parallel'>): number =>
+  parallel.schedule === 'interleaved' ? parallel.stages : 1
+
+/** The schedule of a run with a pipeline. */
+export const scheduleOf = (config: LanguageConfig): Schedule =>
+  makeSchedule(config.parallel.schedule, {
+    ranks: config.mesh.pipe,
+    microbatches: config.accumulate,
+    stagesPerRank: stagesPerRank(config),
+  })
+
+/** What `compile` takes to spread a training step over the mesh; nothing for one device. */
+export function parallelOptions(config: LanguageConfig, vocab: number): { readonly parallel?: Parallel } {
+  const plan = planOf(config)
+  const { mesh }: { readonly mesh: Mesh } = plan
+  if (mesh.length === 0) return {}
+  const parallel = parallelOf(plan)
+  if (config.mesh.pipe === 1) return { parallel }
+  const stages = pipelineSources(config, vocab, mesh, 'pipe', scheduleOf(config))
+  return { parallel: { ...parallel, pipeline: { axis: 'pipe', stages } } }
+}
