@@ -1,7 +1,9 @@
 /** What the tests of parallel plans share: plans from short texts, deterministic inputs, and one device to compare with. */
 import assert from 'node:assert/strict'
 import type { MeshAxis, Order } from '../src/compiler/graph/mesh.ts'
+import { bodyOf, reachable, type Func } from '../src/compiler/graph/node.ts'
 import { compile, sizeOf, type CompileOptions, type Program } from '../src/compiler/index.ts'
+import { scanAttrs, scanOp } from '../src/compiler/ops/scan.ts'
 import type { Parallel } from '../src/compiler/ranked.ts'
 import { resolveConfig, type LanguageConfig, type LanguageOverrides } from '../src/models/language/config.ts'
 import { parallelOf, type Plan } from '../src/parallel/plan.ts'
@@ -31,6 +33,7 @@ export const configOf = (overrides: LanguageOverrides): LanguageConfig =>
   resolveConfig({
     batch: 4,
     steps: 10,
+    optim: { name: 'adamw' },
     ...overrides,
     model: { layers: 2, width: 16, heads: 4, kvHeads: 4, context: 8, ...overrides.model },
   } as LanguageOverrides)
@@ -61,7 +64,7 @@ export function fillInputs(program: Program): void {
   const random = (): number => (seed = (seed * 16807) % 2147483647) / 2147483647
   for (const [path, { dtype, shape }] of program.inputs) {
     const values = Array.from({ length: sizeOf(shape) }, () =>
-      path === 'tokens'
+      path === 'tokens' || path === 'labels'
         ? Math.floor(random() * vocab)
         : dtype === 'i32'
           ? 3
@@ -71,6 +74,17 @@ export function fillInputs(program: Program): void {
     )
     program.write(path, values)
   }
+}
+
+/** FLOPs of all matrix products and convolutions, of all ranks together. */
+export function productFlops({ func, cut }: Program): number {
+  const of = (func: Func): number =>
+    reachable(func.results).reduce((total, node) => {
+      const inner = bodyOf(node)
+      if (node.op === scanOp) return total + scanAttrs(node).length * of(inner!)
+      return total + (inner ? of(inner) : node.op.kind === 'product' ? node.op.flops(node) : 0)
+    }, 0)
+  return cut ? cut.parts.reduce((total, { func, ranks }) => total + ranks.length * of(func), 0) : of(func)
 }
 
 /** A program that has run once. */

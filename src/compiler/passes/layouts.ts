@@ -24,6 +24,11 @@ export interface Placement {
   readonly inLoop: (axis: string) => boolean
   /** How a value lies that goes from one pipeline stage to another. */
   readonly boundary: (type: ValueType) => Layout
+  /**
+   * Results are to have the bits of one device however the batch is spread (passes/leaves.ts): what is partial over an
+   * axis that cuts the batch is combined before any arithmetic.
+   */
+  readonly exact?: boolean
   /** How attention sees the keys of other ranks when its positions are cut. */
   readonly context: 'gather' | 'ring' | 'heads'
 }
@@ -44,7 +49,14 @@ export interface Decision {
 }
 
 /** Ops that are linear, so that partial sums may pass through them and be combined later, in fewer or smaller messages. */
-const passesPartial = (node: Node, operands: readonly (Operand | null)[], axis: string): boolean => {
+const passesPartial = (
+  node: Node,
+  operands: readonly (Operand | null)[],
+  axis: string,
+  { exact, named }: Placement,
+): boolean => {
+  const moves = node.op.kind === 'movement' || node.op.name === 'neg'
+  if (exact && !moves && named['batch']?.includes(axis)) return false
   const partial = operands.map((operand) => operand?.layout.partial[axis] === 'sum')
   switch (node.op.name) {
     case 'add':
@@ -96,7 +108,7 @@ export function decide(
   }
   for (const { name: axis } of mesh) {
     const through = operands.some((operand) => operand?.layout.partial[axis] === 'sum')
-    if (through && passesPartial(node, operands, axis)) {
+    if (through && passesPartial(node, operands, axis, placement)) {
       partial[axis] = 'sum'
       continue
     }

@@ -38,11 +38,11 @@ function dice(start: number): <T>(list: readonly T[]) => T {
 
 function randomCase(pick: ReturnType<typeof dice>): Case {
   const count = pick([1, 2, 2, 3])
-  const order = (): Order => pick<Order>(['plain', 'plain', 'plain', 'zigzag', 2])
-  const mesh = names.slice(0, count).map((name): MeshAxis => {
-    const chosen = order()
-    return { name, size: pick([2, 2, 3]), ...(chosen === 'plain' ? {} : { order: chosen }) }
-  })
+  const mesh = names.slice(0, count).map((name): MeshAxis => ({
+    name,
+    size: pick([2, 2, 3]),
+    order: pick<Order>(['plain', 'plain', 'plain', 'zigzag', 2]),
+  }))
   const rank = pick([1, 2, 3])
   const combine: Combine = pick(['sum', 'sum', 'max'])
   /** Each axis cuts some dimension, or is partial, or neither. `open`: axes that may be partial. */
@@ -60,7 +60,7 @@ function randomCase(pick: ReturnType<typeof dice>): Case {
   const from = layout(names)
   const to = layout(Object.keys(from.partial))
   // Any dimension may be cut over all axes, each in pieces of two.
-  const pieces = sizeOf(mesh.map(({ size, order }) => size * (order === undefined ? 1 : 2)))
+  const pieces = sizeOf(mesh.map(({ size, order }) => size * (order === 'plain' ? 1 : 2)))
   return {
     mesh,
     shape: Array.from({ length: rank }, (_, i) => pieces * (i === 0 ? pick([1, 2]) : 1)),
