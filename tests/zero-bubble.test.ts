@@ -12,6 +12,7 @@ import { receiveOp } from '../src/compiler/ops/send.ts'
 import { scanAttrs, scanOp } from '../src/compiler/ops/scan.ts'
 import type { LanguageOverrides } from '../src/models/language/config.ts'
 import { inspectSchedule, makeSchedule, type Schedule } from '../src/parallel/schedule/index.ts'
+import { parallelOptions } from '../src/train/parallel.ts'
 import { stepSource } from '../src/train/programs.ts'
 import { assertAgree, configOf, pipelined, ran, vocab } from './plans.ts'
 
@@ -160,4 +161,23 @@ test('the gradient of the head is made behind the work before its action', async
     heads.map(loopsBehind),
     before.map((loops) => loops.join(' ')),
   )
+})
+
+test('the settings of a run choose the schedule and how layers lie on the ranks', async () => {
+  for (const parallel of [
+    { schedule: 'interleaved', stages: 2 },
+    { schedule: 'zb-h2' },
+    { schedule: 'dualpipe-v' },
+  ]) {
+    const config = configOf({
+      batch: 8,
+      accumulate: 4,
+      model: { layers: 4 },
+      mesh: { pipe: 2 },
+      parallel,
+    } as LanguageOverrides)
+    const source = stepSource(config, vocab)
+    const one = await ran(source, {})
+    assertAgree(parallel.schedule, one, await ran(source, parallelOptions(config, vocab)), 1e-11)
+  }
 })

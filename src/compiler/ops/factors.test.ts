@@ -51,6 +51,12 @@ function shrunk(attrs: Attrs, axis: number, extent: number): Attrs {
   return { ...attrs, ...shrink('shape'), ...shrink('size') }
 }
 
+/** A piece of a sum need not have the leaves of the whole. */
+function inAnyOrder(attrs: Attrs): Attrs {
+  const { leaves: _, ...others } = attrs
+  return others
+}
+
 /** Extent of a label; every axis that carries it must agree. */
 function extentOf(label: string, node: Node, { inputs, results }: Factors): number {
   const extents = new Set<number>()
@@ -75,7 +81,7 @@ function computeInPieces(op: Op, node: Node, data: readonly Values[], label: str
     const values = data.map((x, i) =>
       cuts[i]! < 0 ? x : cut(x, node.inputs[i]!.shape, cuts[i]!, start, count),
     )
-    const attrs = resultAxis < 0 ? node.attrs : shrunk(node.attrs, resultAxis, count)
+    const attrs = resultAxis < 0 ? inAnyOrder(node.attrs) : shrunk(node.attrs, resultAxis, count)
     const part = nodeOfSample(op, types, attrs)
     const wanted = resultAxis < 0 ? node.shape : node.shape.with(resultAxis, count)
     assert.deepEqual(part.shape, wanted, `shape of a piece of ${op.name} along ${label}`)
