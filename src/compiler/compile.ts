@@ -10,6 +10,7 @@ import { flopsOf } from './ops/cost.ts'
 import { runPipeline, type Policies } from './passes/pipeline.ts'
 import type { Precision } from './passes/precision.ts'
 import { readProfile, type Profile } from './profile.ts'
+import { recomputed, type Recompute, type RecomputeReport } from './recompute.ts'
 import { machine } from './runtime/machine.ts'
 import { openNative, type NativeProgram } from './runtime/native.ts'
 import { compileShared } from './runtime/toolchain.ts'
@@ -27,8 +28,11 @@ export interface CompileOptions {
   /** Size of the native team; default: all cores. Results do not depend on it. */
   readonly threads?: number
   readonly precision?: Precision
-  /** Honour `checkpoint` marks: less memory, more FLOPs. Default false. */
-  readonly recompute?: boolean
+  /**
+   * Less memory, more FLOPs: `true` honours `checkpoint` marks, `'full'` lets loops keep as little as they can for their
+   * backward pass, `{ memoryBytes }` as much as fits into an arena of that size. Default false: everything is kept.
+   */
+  readonly recompute?: Recompute
   /** The emitted program counts its own FLOPs (slow; for tests). */
   readonly checking?: boolean
   /** The program records what each kernel costs, for `profile()`. The arithmetic is the same. */
@@ -68,6 +72,8 @@ export interface Program {
   readonly layout: Pick<BuiltProgram, 'inputs' | 'outputs' | 'guards'>
   /** The function after all common passes. */
   readonly func: Func
+  /** What was chosen, where something was: `recompute` is 'full' or a budget. */
+  readonly recomputed?: RecomputeReport
   readonly compileSeconds: number
   /** The native code came from the cache. */
   readonly cached: boolean
@@ -110,7 +116,7 @@ export async function compile<I extends Tree<ValueType>>(
   const started = performance.now()
   const policies: Policies = {
     precision: options.precision ?? 'f32',
-    recompute: options.recompute ? 'marked' : 'none',
+    recompute: options.recompute === true ? 'marked' : 'none',
     claimed,
   }
   const name = options.name ?? 'program'
@@ -118,40 +124,38 @@ export async function compile<I extends Tree<ValueType>>(
     traceFunction(name, inputs, (tensors) => body(tensors as Tensorised<I>)),
   )
   checkState(traced)
-  const func = runPipeline(traced.func, policies, options.observe)
-  const flops = flopsOf(func)
+  const plain = runPipeline(traced.func, policies, options.observe)
+  const known = options.shares && internals.get(options.shares)
   const types = (
     paths: readonly string[],
     nodes: readonly { readonly type: ValueType }[],
   ): Map<string, ValueType> => new Map(paths.map((path, i) => [path, nodes[i]!.type]))
-  const shared = {
-    flops,
-    func,
-    inputs: types(traced.inputPaths, func.params),
-    outputs: types(traced.outputPaths, func.results),
+  const signature = {
+    inputs: types(traced.inputPaths, plain.params),
+    outputs: types(traced.outputPaths, plain.results),
   }
-  const seconds = (): number => (performance.now() - started) / 1000
-  const known = options.shares && internals.get(options.shares)
-  if (options.target === 'reference') return referenceProgram(func, traced, shared, seconds(), options.shares)
-  const here = await machine()
-  const { vectorBytes, registers, bf16Products } = here
-  const threads = options.threads || here.cores
   const lent = new Map(
     (known?.inputs ?? []).flatMap((slot) => {
-      const mine = shared.inputs.get(slot.path)
+      const mine = signature.inputs.get(slot.path)
       return mine && formatType(mine) === formatType(slot.type) ? [[slot.path, slot]] : []
     }),
   )
-  const built = buildC(
-    func,
-    traced,
-    { threads, vectorBytes, registers, bf16Products },
-    [
-      `${name}: ${flops.toLocaleString('en')} FLOP a step, ${threads} threads, ${vectorBytes * 8}-bit vectors`,
-    ],
-    options,
-    lent,
-  )
+  const policy = options.recompute ?? false
+  const onReference = options.target === 'reference'
+  // The interpreter needs no facts about the machine, unless memory is to be planned.
+  const here = onReference && !(typeof policy === 'object') ? undefined : await machine()
+  const threads = options.threads || (here?.cores ?? 1)
+  const build = (func: Func): BuiltProgram => {
+    const { vectorBytes, registers, bf16Products } = here!
+    const flops = flopsOf(func).toLocaleString('en')
+    const title = [`${name}: ${flops} FLOP a step, ${threads} threads, ${vectorBytes * 8}-bit vectors`]
+    return buildC(func, traced, { threads, vectorBytes, registers, bf16Products }, title, options, lent)
+  }
+  const { func, report } = recomputed(name, plain, policy, (func) => build(func).arenaBytes)
+  const shared = { ...signature, func, flops: flopsOf(func), ...(report ? { recomputed: report } : {}) }
+  const seconds = (): number => (performance.now() - started) / 1000
+  if (onReference) return referenceProgram(func, traced, shared, seconds(), options.shares)
+  const built = build(func)
   const sumBytes = (list: readonly Slot[], state: boolean): number =>
     list
       .filter((slot) => isState(slot.path) === state && !lent.has(slot.path))
@@ -302,7 +306,7 @@ const notProfiled = (program: string): UserError =>
 function referenceProgram(
   func: Func,
   { inputPaths, outputPaths }: { inputPaths: readonly string[]; outputPaths: readonly string[] },
-  shared: Pick<Program, 'flops' | 'func' | 'inputs' | 'outputs'>,
+  shared: Pick<Program, 'flops' | 'func' | 'recomputed' | 'inputs' | 'outputs'>,
   compileSeconds: number,
   lender?: Program,
 ): Program {
