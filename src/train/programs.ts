@@ -18,6 +18,7 @@ import {
   zerosLike,
   type CompileOptions,
   type Program,
+  type Recompute,
   type Tensorised,
   type Tensors,
   type ValueType,
@@ -58,9 +59,11 @@ function chooser(
 const compileOptions = (config: LanguageConfig, options: CompileOptions): CompileOptions => ({
   threads: config.threads,
   precision: config.precision,
-  recompute: config.recompute,
   ...options,
 })
+
+const recomputeOf = ({ recompute, memory }: LanguageConfig): Recompute =>
+  recompute === 'auto' ? { memoryBytes: memory } : recompute === 'full' ? 'full' : false
 
 /** Compiles one training step. Inputs: `tokens` [accumulate, batch, context + 1] i32 and `seed`; outputs: loss, gradNorm, lr. */
 export function compileStep(
@@ -125,7 +128,8 @@ export function compileStep(
       lr: factor.mul(config.optim.lr),
     }
   }
-  return compile(body, inputs, compileOptions(config, { name: 'train-step', ...options }))
+  const recompute = recomputeOf(config)
+  return compile(body, inputs, compileOptions(config, { name: 'train-step', recompute, ...options }))
 }
 
 /** Mean loss and gradients over microbatches, one at a time: memory of one, result of all. */

@@ -81,7 +81,7 @@ export function keepFrontier(
         const grown = [...new Set([...rest, ...inputs])].toSorted((a, b) => a - b)
         move(
           grown,
-          list.map((one) => ({ ...one, cost: one.cost + cost })),
+          list.map(({ bytes, cost: before, kept }) => ({ bytes, cost: before + cost, kept })),
         )
       }
     }

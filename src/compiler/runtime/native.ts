@@ -42,7 +42,7 @@ export function openNative(path: string, arenaBytes: number, lender?: NativeProg
       where: 'program memory',
       got: 'a refusal from the operating system',
       expected: `${arenaBytes} bytes`,
-      fix: 'use a smaller batch, context or model, or recompute=true',
+      fix: 'use a smaller batch, context or model, or recompute=full',
     })
   }
   library.func('void anneal_borrow(void *arena)')(lender?.pointer ?? null)

@@ -17,6 +17,26 @@ const countOrOff = z.int().min(0)
 const fraction = z.number().min(0).max(1)
 const rate = z.number().gt(0)
 
+const units: Readonly<Record<string, number>> = {
+  '': 1,
+  B: 1,
+  KiB: 2 ** 10,
+  MiB: 2 ** 20,
+  GiB: 2 ** 30,
+  KB: 1e3,
+  MB: 1e6,
+  GB: 1e9,
+}
+
+/** Bytes, as a number or as text with a unit. */
+const bytes = z.union([z.string(), z.number()]).transform((given, context) => {
+  const [, amount, unit] = /^(\d+\.?\d*) *([KMG]?i?B|)$/.exec(String(given)) ?? []
+  const value = Math.floor(Number(amount) * (units[unit ?? '?'] ?? Number.NaN))
+  if (Number.isSafeInteger(value)) return value
+  context.addIssue({ code: 'custom', message: 'bytes, or text like 512MiB or 1.5GiB' })
+  return z.NEVER
+})
+
 const modelSchema = z.strictObject({
   size: z
     .enum(['nano', 'micro', 'mini', 'small', 'base', 'gpt2'])
@@ -58,7 +78,15 @@ export const languageConfigSchema = z.strictObject({
   seed: z.int().min(0).max(0xffff_ffff),
   threads: z.int().min(0).max(1024).describe('0 = all cores'),
   precision: z.enum(['f32', 'bf16']),
-  recompute: z.boolean().describe('recompute activations in the backward pass to save memory'),
+  recompute: z
+    .preprocess(
+      (given) => (typeof given === 'boolean' ? (given ? 'full' : 'none') : given),
+      z.enum(['none', 'full', 'auto']),
+    )
+    .describe('activations computed again in the backward pass: none, all, or what memory= needs (auto)'),
+  memory: bytes
+    .default(0)
+    .describe('for recompute=auto: most memory of a training step, e.g. 512MiB; 0 = no limit'),
   model: modelSchema,
   optim: optimSchema,
   eval: z.strictObject({ every: countOrOff.describe('steps between evaluations; 0 = only at the end') }),
@@ -77,7 +105,14 @@ export const languageConfigSchema = z.strictObject({
 export type LanguageConfig = Readonly<z.output<typeof languageConfigSchema>>
 
 /** Settings given by a person: any subset, nested as in `LanguageConfig`. */
-export type LanguageOverrides = { readonly [K in keyof LanguageConfig]?: Overrides<LanguageConfig[K]> }
+export type LanguageOverrides = {
+  readonly [K in Exclude<keyof LanguageConfig, 'recompute' | 'memory'>]?: Overrides<LanguageConfig[K]>
+} & {
+  /** true: full; false: none. */
+  readonly recompute?: LanguageConfig['recompute'] | boolean
+  /** Bytes, or text like '512MiB'; asks for recompute=auto. */
+  readonly memory?: number | string
+}
 type Overrides<T> = T extends object ? { readonly [K in keyof T]?: T[K] } : T
 
 export type ModelSize = LanguageConfig['model']['size']
@@ -133,7 +168,8 @@ export function resolveConfig(
     seed: 1,
     threads: 0,
     precision: 'f32',
-    recompute: false,
+    recompute: top.memory === undefined || top.memory === 0 ? 'none' : 'auto',
+    memory: 0,
     ...top,
     steps,
     data:
@@ -205,7 +241,16 @@ function defaultHeads(layers: number, width: number): number {
 }
 
 /** What no single range can say. */
-function checkTogether({ model, batch, accumulate, optim, steps }: LanguageConfig): void {
+function checkTogether(config: LanguageConfig): void {
+  const { model, batch, accumulate, optim, steps, recompute, memory } = config
+  if ((recompute === 'auto') !== memory > 0) {
+    throw badUsage({
+      where: 'recompute',
+      got: `recompute=${recompute} with ${memory > 0 ? `memory=${memory}` : 'no limit of memory'}`,
+      expected: 'recompute=auto and a limit, or neither',
+      fix: memory > 0 ? 'leave recompute out' : 'add memory=, e.g. memory=512MiB',
+    })
+  }
   const { width, heads, kvHeads, block } = model
   demand(
     width % heads === 0,
