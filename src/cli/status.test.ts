@@ -25,6 +25,7 @@ const plan: TrainPlan = {
   flops: 9.01e12,
   flopsPerStep: 6.15e9,
   arenaBytes: 12.25 * 2 ** 20,
+  offloadedBytes: 0,
   processBytes: 150 * 2 ** 20,
   steps: 1465,
   peakFlops: 6e10,

@@ -134,6 +134,11 @@ export function describePlan(plan: TrainPlan): string[] {
     ...(more > 0 ? [`  left out ${more} more`] : []),
     `model    ${formatCount(plan.parameters)} parameters, ${formatBytes(plan.arenaBytes)} of memory for a training step, ` +
       `about ${formatBytes(plan.processBytes)} for the process`,
+    ...(plan.offloadedBytes > 0
+      ? [
+          `file     ${formatBytes(plan.offloadedBytes)} of optimizer state lie in a file, read and written every step`,
+        ]
+      : []),
     ...(plan.recompute ? [describeRecompute(plan.recompute, plan.flopsPerStep)] : []),
     `compute  ${plan.steps} steps, ${formatCount(plan.tokens)} tokens, ${formatFlops(plan.flops)} ` +
       `(${formatFlops(plan.flopsPerStep)} a step)`,

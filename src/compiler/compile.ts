@@ -39,6 +39,11 @@ export interface CompileOptions {
   readonly profile?: boolean
   /** No two buffers share memory, and gaps lie between them (`layout.guards`): for sanitizers. */
   readonly apart?: boolean
+  /**
+   * State with these paths lies in a file instead of in memory; a step reads it from there and writes it back. Results
+   * are the same.
+   */
+  readonly offload?: (path: string) => boolean
   readonly name?: string
   /**
    * Another open program: inputs and state of this one that it has too, with the same path and type, are that program's
@@ -54,6 +59,8 @@ export type Values = Float32Array | Float64Array | Int32Array | Uint8Array | Uin
 export interface ProgramMemory {
   /** Everything: what the program allocates, once, when it is opened. */
   readonly arenaBytes: number
+  /** What lies in a file instead. */
+  readonly offloadedBytes: number
   readonly stateBytes: number
   readonly inputBytes: number
   readonly outputBytes: number
@@ -90,6 +97,8 @@ export interface Program {
   runBlocking(): void
   /** FLOPs counted so far by a checking build. */
   countedFlops(): number
+  /** Bytes that offloaded state has moved so far, from its file and back. */
+  movedBytes(): number
   /**
    * What the runs since the last call of `profile` cost, kernel by kernel.
    * @throws UserError for a program compiled without `profile: true`.
@@ -151,7 +160,7 @@ export async function compile<I extends Tree<ValueType>>(
     const title = [`${name}: ${flops} FLOP a step, ${threads} threads, ${vectorBytes * 8}-bit vectors`]
     return buildC(func, traced, { threads, vectorBytes, registers, bf16Products }, title, options, lent)
   }
-  const { func, report } = recomputed(name, plain, policy, (func) => build(func).arenaBytes)
+  const { func, report } = recomputed(name, plain, policy, (func) => residentBytes(build(func)))
   const shared = { ...signature, func, flops: flopsOf(func), ...(report ? { recomputed: report } : {}) }
   const seconds = (): number => (performance.now() - started) / 1000
   if (onReference) return referenceProgram(func, traced, shared, seconds(), options.shares)
@@ -165,7 +174,8 @@ export async function compile<I extends Tree<ValueType>>(
     source: built.source,
     layout: { inputs: built.inputs, outputs: built.outputs, guards: built.guards },
     memory: {
-      arenaBytes: built.arenaBytes,
+      arenaBytes: residentBytes(built),
+      offloadedBytes: built.offloadedBytes,
       stateBytes: sumBytes(built.inputs, true),
       inputBytes: sumBytes(built.inputs, false),
       outputBytes: sumBytes(built.outputs, false),
@@ -182,7 +192,10 @@ export async function compile<I extends Tree<ValueType>>(
       ...(options.profile ? ['-DANNEAL_PROFILE'] : []),
     ],
   })
-  const native = openNative(compiled.path, built.arenaBytes, known?.native)
+  const native = openNative(compiled.path, built.arenaBytes, {
+    lender: known?.native,
+    offloads: built.offloadedBytes > 0,
+  })
   const slots = new Map([...built.outputs, ...built.inputs].map((slot) => [slot.path, slot]))
   const views = new Map<string, Values>()
   const view = (path: string): Values => {
@@ -206,6 +219,7 @@ export async function compile<I extends Tree<ValueType>>(
     },
     runBlocking: () => native.runBlocking(),
     countedFlops: () => native.countedFlops(),
+    movedBytes: () => native.movedBytes(),
     profile() {
       if (!options.profile) throw notProfiled(name)
       const { bytes } = profileLayout(built.sites, threads)
@@ -216,6 +230,8 @@ export async function compile<I extends Tree<ValueType>>(
   internals.set(program, { native, inputs: built.inputs.filter((slot) => !lent.has(slot.path)) })
   return program
 }
+
+const residentBytes = ({ arenaBytes, offloadedBytes }: BuiltProgram): number => arenaBytes - offloadedBytes
 
 /** What a program needs of another whose inputs it shares. */
 const internals = new WeakMap<Program, { readonly native: NativeProgram; readonly inputs: readonly Slot[] }>()
@@ -274,7 +290,10 @@ function fillView(program: string, path: string, target: Values, values: ArrayLi
 /** What a program that is text and nothing else says to whoever wants to run it. */
 function onlyText(
   name: string,
-): Pick<Program, 'cached' | 'view' | 'write' | 'run' | 'runBlocking' | 'countedFlops' | 'profile' | 'close'> {
+): Pick<
+  Program,
+  'cached' | 'view' | 'write' | 'run' | 'runBlocking' | 'countedFlops' | 'movedBytes' | 'profile' | 'close'
+> {
   const refuse = (): never => {
     throw failure({
       where: name,
@@ -290,6 +309,7 @@ function onlyText(
     run: async () => refuse(),
     runBlocking: refuse,
     countedFlops: refuse,
+    movedBytes: refuse,
     profile: refuse,
     close() {},
   }
@@ -339,7 +359,15 @@ function referenceProgram(
     layout: { inputs: [], outputs: [], guards: [] },
     compileSeconds,
     cached: false,
-    memory: { arenaBytes: 0, stateBytes: 0, inputBytes: 0, outputBytes: 0, temporaryBytes: 0, lowerBound: 0 },
+    memory: {
+      arenaBytes: 0,
+      offloadedBytes: 0,
+      stateBytes: 0,
+      inputBytes: 0,
+      outputBytes: 0,
+      temporaryBytes: 0,
+      lowerBound: 0,
+    },
     view,
     write,
     async run(inputs = {}) {
@@ -348,6 +376,7 @@ function referenceProgram(
     },
     runBlocking,
     countedFlops: () => 0,
+    movedBytes: () => 0,
     profile() {
       throw notProfiled('reference')
     },

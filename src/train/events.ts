@@ -17,6 +17,8 @@ export interface TrainPlan {
   readonly flopsPerStep: number
   /** The one block of memory every buffer of the step lives in. */
   readonly arenaBytes: number
+  /** Training state that lies in a file beside it. */
+  readonly offloadedBytes: number
   /** What of it is computed again instead of kept, where that was asked for. */
   readonly recompute?: RecomputeReport
   /** The most memory the process is expected to hold at once, Node and all: within 5 %. */

@@ -128,8 +128,11 @@ export function compileStep(
       lr: factor.mul(config.optim.lr),
     }
   }
-  const recompute = recomputeOf(config)
-  return compile(body, inputs, compileOptions(config, { name: 'train-step', recompute, ...options }))
+  const policies = {
+    recompute: recomputeOf(config),
+    ...(config.offload === 'optimizer' ? { offload: (path: string) => path.startsWith('state.optim.') } : {}),
+  }
+  return compile(body, inputs, compileOptions(config, { name: 'train-step', ...policies, ...options }))
 }
 
 /** Mean loss and gradients over microbatches, one at a time: memory of one, result of all. */

@@ -4,7 +4,7 @@
  */
 import type { Func, Node } from '../graph/node.ts'
 import { reachable } from '../graph/node.ts'
-import { bytesOf } from '../graph/types.ts'
+import { bytesOf, sizeOf } from '../graph/types.ts'
 import { inputOp } from '../ops/input.ts'
 import { scanAttrs } from '../ops/scan.ts'
 import { freeValues, loopPairs, stackBytes, type Keeping, type LoopPair } from './keep.ts'
@@ -12,12 +12,14 @@ import { keepFrontier, unbeaten, type Choosable } from './keep-frontier.ts'
 
 /** What work takes, for weighing one value against another. */
 export interface Rates {
-  readonly flopsPerSecond: number
-  readonly bytesPerSecond: number
+  /** Of products and of composites with a kernel of their own. */
+  readonly productFlops: number
+  /** Of everything else, a second; an element that takes no arithmetic counts as one operation. */
+  readonly otherOperations: number
 }
 
-/** Two cores of a server: only the ratio of the two counts for what is chosen. */
-export const usualRates: Rates = { flopsPerSecond: 200e9, bytesPerSecond: 20e9 }
+/** Two cores of a server, measured: only the ratio of the two counts for what is chosen. */
+export const usualRates: Rates = { productFlops: 250e9, otherOperations: 10e9 }
 
 export interface Choice {
   /** Bytes of all stacks that can be chosen about. */
@@ -68,8 +70,9 @@ const isMere = (node: Node): boolean =>
 
 function secondsOf(node: Node, rates: Rates): number {
   if (node.op.kind === 'movement' || node.op.name === 'get') return 0
-  const bytes = node.types.reduce((sum, type) => sum + bytesOf(type), 0)
-  return node.op.flops(node) / rates.flopsPerSecond + bytes / rates.bytesPerSecond
+  const flops = node.op.flops(node)
+  if (node.op.kind === 'product' || node.op.kind === 'structure') return flops / rates.productFlops
+  return Math.max(flops, sizeOf(node.type.shape)) / rates.otherOperations
 }
 
 export function choicesOf(func: Func, rates: Rates = usualRates): Choices {

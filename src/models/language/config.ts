@@ -87,6 +87,10 @@ export const languageConfigSchema = z.strictObject({
   memory: bytes
     .default(0)
     .describe('for recompute=auto: most memory of a training step, e.g. 512MiB; 0 = no limit'),
+  offload: z
+    .enum(['none', 'optimizer'])
+    .default('none')
+    .describe('optimizer: its state lies in a file instead of in memory'),
   model: modelSchema,
   optim: optimSchema,
   eval: z.strictObject({ every: countOrOff.describe('steps between evaluations; 0 = only at the end') }),
@@ -170,6 +174,7 @@ export function resolveConfig(
     precision: 'f32',
     recompute: top.memory === undefined || top.memory === 0 ? 'none' : 'auto',
     memory: 0,
+    offload: 'none',
     ...top,
     steps,
     data:

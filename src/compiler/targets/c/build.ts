@@ -1,7 +1,8 @@
 /**
  * The C target from function to text: lays out the arena (parameters, results, temporaries), lowers, and emits. Pure: the
  * same function always gives the same text, which is what the compiled program is cached by. Inputs `lent` by another
- * program stay in the arena of that one.
+ * program stay in the arena of that one. State that is `offloaded` lies at the beginning of the arena, where a file is mapped
+ * instead of memory (offload.ts).
  */
 import type { Traced } from '../../trace/functions.ts'
 import type { Func } from '../../graph/node.ts'
@@ -10,6 +11,7 @@ import { emitProgram } from './emit.ts'
 import { KernelLibrary } from './kernels.ts'
 import { lower, type Block } from './lower.ts'
 import type { VectorTarget } from './prelude.ts'
+import { fileAlignment, releasesOf } from './offload.ts'
 import { sitesOf, stepsOf, type Site } from './profile.ts'
 import { aligned, gap, Storage } from './storage.ts'
 
@@ -23,7 +25,9 @@ export interface BuiltProgram {
   readonly source: string
   readonly inputs: readonly Slot[]
   readonly outputs: readonly Slot[]
+  /** All of it: memory and, at the beginning, what lies in a file. */
   readonly arenaBytes: number
+  readonly offloadedBytes: number
   readonly temporaryBytes: number
   /** The most bytes of temporaries alive at once. */
   readonly lowerBound: number
@@ -41,12 +45,18 @@ export interface Guard {
 /** Results under `state.` live where the parameter of the same path lives: state is updated in place. */
 export const isState = (path: string): boolean => path === 'state' || path.startsWith('state.')
 
+export interface BuildOptions {
+  readonly apart?: boolean
+  /** Whether an input, which must be state, lies in a file. */
+  readonly offload?: (path: string) => boolean
+}
+
 export function buildC(
   func: Func,
   { inputPaths, outputPaths }: Pick<Traced, 'inputPaths' | 'outputPaths'>,
   target: VectorTarget,
   title: readonly string[],
-  { apart = false }: { readonly apart?: boolean } = {},
+  { apart = false, offload = () => false }: BuildOptions = {},
   lent: ReadonlyMap<string, Slot> = new Map(),
 ): BuiltProgram {
   let offset = 0
@@ -62,11 +72,22 @@ export function buildC(
   }
   const place = (slot: Slot): Storage => {
     const from = lent.get(slot.path) === slot ? 'lender' : 'arena'
-    return new Storage(slot.path, bytesOf(slot.type), `(${from} + ${slot.offset})`)
+    const inFile = offload(slot.path) && isState(slot.path)
+    return new Storage(slot.path, bytesOf(slot.type), `(${from} + ${slot.offset})`, { inFile })
   }
-  const inputs = func.params.map(
-    (param, i) => lent.get(inputPaths[i]!) ?? reserve(inputPaths[i]!, param.type),
-  )
+  const inFile = new Map<string, Slot>()
+  func.params.forEach(({ type }, i) => {
+    const path = inputPaths[i]!
+    if (!isState(path) || lent.has(path) || !offload(path)) return
+    inFile.set(path, { path, type, offset })
+    offset = roundUp(offset + bytesOf(type), fileAlignment)
+  })
+  // What follows begins where a huge page may.
+  const offloadedBytes = (offset = roundUp(offset, 2 ** 21))
+  const inputs = func.params.map(({ type }, i) => {
+    const path = inputPaths[i]!
+    return lent.get(path) ?? inFile.get(path) ?? reserve(path, type)
+  })
   const outputs = func.results.map((result, i) => {
     const path = outputPaths[i]!
     const known = isState(path) ? inputs.find((slot) => slot.path === path) : undefined
@@ -81,18 +102,32 @@ export function buildC(
   const block = lower(func, library, { params, results, apart })
   const temporaryOffset = offset
   const arenaBytes = offset + block.temporaryBytes
-  const source = emitProgram({ title, target, library, block, arenaBytes, temporaryOffset })
+  const files = inputs.flatMap((slot, i) => (inFile.has(slot.path) ? [{ slot, storage: params[i]! }] : []))
+  const releases = releasesOf(block, files)
+  const source = emitProgram({
+    title,
+    target,
+    library,
+    block,
+    arenaBytes,
+    offloadedBytes,
+    releases,
+    temporaryOffset,
+  })
   return {
     source,
     inputs,
     outputs,
     arenaBytes,
+    offloadedBytes,
     temporaryBytes: block.temporaryBytes,
     lowerBound: block.lowerBound,
     sites: sitesOf(block, target.threads),
     guards: apart ? [...guards, ...guardsOf(block, temporaryOffset)] : [],
   }
 }
+
+const roundUp = (bytes: number, unit: number): number => Math.ceil(bytes / unit) * unit
 
 /** From the end of a buffer to the beginning of the next. */
 const guardAfter = (offset: number, bytes: number): Guard => ({

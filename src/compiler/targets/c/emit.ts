@@ -5,6 +5,7 @@
  */
 import { InternalError } from '../../../errors.ts'
 import type { Block, KernelStep, LoopStep, Step } from './lower.ts'
+import { offloadText, type Releases } from './offload.ts'
 import type { KernelLibrary } from './kernels.ts'
 import { prelude, type VectorTarget } from './prelude.ts'
 import { numberSites, profileText, type SiteNumbers } from './profile.ts'
@@ -18,13 +19,17 @@ export interface ProgramText {
   readonly library: KernelLibrary
   readonly block: Block
   readonly arenaBytes: number
+  /** At the beginning of the arena, in a file. */
+  readonly offloadedBytes: number
+  readonly releases: Releases
   /** Where the temporaries of the main block start. */
   readonly temporaryOffset: number
 }
 
 export function emitProgram(program: ProgramText): string {
   const sites = numberSites(program.block)
-  const body = emitBlock(program.block, sites, program.temporaryOffset, '  ')
+  const body = emitBlock(program.block, sites, program.temporaryOffset, '  ', program.releases)
+  const offloads = program.offloadedBytes > 0
   return [
     '/*',
     ...program.title.map((line) => ` * ${line}`),
@@ -36,6 +41,7 @@ export function emitProgram(program: ProgramText): string {
     program.library.code,
     `#define ARENA_BYTES ${program.arenaBytes}LL`,
     'static char *lender;',
+    ...(offloads ? [`#define OFFLOADED_BYTES ${program.offloadedBytes}LL`, offloadText] : []),
     '',
     '/* One step of the program. Every thread of the team runs this. */',
     'static void step(const int tid, char *const arena) {',
@@ -46,10 +52,19 @@ export function emitProgram(program: ProgramText): string {
   ].join('\n')
 }
 
-function emitBlock(block: Block, sites: SiteNumbers, base: number, indent: string): string[] {
+function emitBlock(
+  block: Block,
+  sites: SiteNumbers,
+  base: number,
+  indent: string,
+  releases: Releases = new Map(),
+): string[] {
   const lines: string[] = []
   block.phases.forEach((phase, i) => {
-    for (const chain of phase) lines.push(...emitChain(chain, sites, base, indent))
+    for (const chain of phase) {
+      lines.push(...emitChain(chain, sites, base, indent))
+      for (const release of releases.get(chain) ?? []) lines.push(`${indent}${release}`)
+    }
     // Consecutive phases of the first thread alone need no barrier between them.
     const next = block.phases[i + 1]
     if (!(isSerial(phase) && next && isSerial(next))) lines.push(`${indent}team_barrier(tid);`)
@@ -225,8 +240,13 @@ void *anneal_open(void) {
   if (program.arena) return program.arena;
   char *const arena = fresh_pages(ARENA_SIZE);
   if (!arena) return 0;
+#ifdef OFFLOADED_BYTES
+  if (!map_file(arena)) return 0;
+#else
+#define OFFLOADED_BYTES 0
+#endif
 #ifdef MADV_HUGEPAGE
-  madvise(arena, ARENA_SIZE, MADV_HUGEPAGE);
+  madvise(arena + OFFLOADED_BYTES, ARENA_SIZE - OFFLOADED_BYTES, MADV_HUGEPAGE);
 #endif
   program.arena = arena;
   atomic_store(&program.state, 0);
