@@ -58,6 +58,10 @@ const benches: Readonly<Record<string, Bench>> = {
     does: 'half a gigabyte of state: how long a step is kept, how long writing and loading take [--rounds 5]',
     load: () => import('./checkpoint.ts'),
   },
+  recompute: {
+    does: 'memory of the 6x384 step against its time, from keeping everything to keeping the least; writes the curve [--rounds 3] [--threads N]',
+    load: () => import('./recompute.ts'),
+  },
   startup: {
     does: 'how long help and compiling the default recipe and GPT-2 124M take, cold and cached [--json]',
     load: () => import('./startup.ts'),
