@@ -129,7 +129,8 @@ for (const [name, overrides] of Object.entries(models)) {
       const impossible =
         (name === 'accumulation' && plan.startsWith('data=4')) ||
         (name.startsWith('grouped') && plan.startsWith('tensor=4'))
-      if (!impossible) await agrees(source, plan, { recompute: name === 'recompute', within: 1e-11 })
+      if (!impossible)
+        await agrees(source, plan, { recompute: name === 'recompute' && 'full', within: 1e-11 })
     }
   })
 }
@@ -175,6 +176,7 @@ test('pipelines equal gradient accumulation on one device, alone and with other 
       const ordered = mesh.map((axis) => (axis.name === 'pipe' ? pipe : axis))
       await agrees(stepSource(config, vocab), `${plan} ${name}`, {
         within: 1e-11,
+        recompute: block === 'gpt2' && 'full',
         pipeline: { axis: 'pipe', stages },
         mesh: ordered,
       })
