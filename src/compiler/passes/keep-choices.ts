@@ -18,7 +18,7 @@ export interface Rates {
   readonly otherOperations: number
 }
 
-/** Two cores of a server, measured: only the ratio of the two counts for what is chosen. */
+/** Two cores of a server, roughly: only the ratio of the two counts for what is chosen. */
 export const usualRates: Rates = { productFlops: 250e9, otherOperations: 10e9 }
 
 export interface Choice {
