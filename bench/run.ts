@@ -62,6 +62,10 @@ const benches: Readonly<Record<string, Bench>> = {
     does: 'the default recipe on one rank and on two that share the machine, and messages between them [--rounds 7] [--seconds 1] [--threads N]',
     load: () => import('./ranks.ts'),
   },
+  recompute: {
+    does: 'memory of the 6x384 step against its time, from keeping everything to keeping the least; writes the curve [--rounds 3] [--threads N]',
+    load: () => import('./recompute.ts'),
+  },
   startup: {
     does: 'how long help and compiling the default recipe and GPT-2 124M take, cold and cached [--json]',
     load: () => import('./startup.ts'),

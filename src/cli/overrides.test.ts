@@ -21,7 +21,7 @@ test('values take the type their setting wants, at any depth; the last one wins'
   assert.deepEqual(parse('steps=200', 'optim.lr=1e-3', 'recompute=yes', 'model.size=micro', 'steps=1_000'), {
     steps: 1000,
     optim: { lr: 0.001 },
-    recompute: true,
+    recompute: 'full',
     model: { size: 'micro' },
   })
   assert.deepEqual(parse('data=42', 'sample.prompt=true', 'sample.temperature=0'), {
@@ -42,7 +42,8 @@ test('what cannot be meant is refused, naming key, got and expected', () => {
   refused(['steps=1e400'], /^steps: got steps=1e400; expected/)
   refused(['optim.lr=0'], /expected more than 0/)
   refused(['optim.lr=fast'], /^optim\.lr: got optim\.lr=fast; expected a number/)
-  refused(['recompute=maybe'], /expected a boolean/)
+  refused(['recompute=maybe'], /expected one of none, full, auto/)
+  refused(['memory=lots'], /^memory: got memory=lots; expected bytes, or text like 512MiB/)
   refused(['model.size=tiny'], /expected one of nano, micro, mini, small, base, gpt2/)
   refused(['step=1'], /did you mean steps\?/)
   refused(['lr=1'], /did you mean optim\.lr\?/)
@@ -56,7 +57,26 @@ test('what cannot be meant is refused, naming key, got and expected', () => {
   refused(['=5'], /expected key=value/)
 })
 
+test('a budget of memory in bytes or with a unit, and what it asks for', () => {
+  for (const [text, bytes] of [
+    ['1000', 1000],
+    ['512MiB', 512 * 2 ** 20],
+    ['1.5GiB', 1.5 * 2 ** 30],
+    ['2GB', 2e9],
+  ] as const) {
+    assert.deepEqual(parse(`memory=${text}`), { memory: bytes })
+    const config = resolveConfig({ memory: text })
+    assert.deepEqual([config.recompute, config.memory], ['auto', bytes])
+  }
+  assert.deepEqual(
+    [resolveConfig().recompute, resolveConfig({ recompute: true }).recompute],
+    ['none', 'full'],
+  )
+})
+
 test('settings that do not go together are refused', () => {
+  refused(['recompute=auto'], /^recompute: .*memory=512MiB/)
+  refused(['recompute=full', 'memory=1GiB'], /^recompute: .*leave recompute out/)
   refused(['model.width=100'], /^model\.width: .*a multiple of 32.*model\.width=96/)
   refused(['model.heads=3'], /^model\.heads: .*a divisor of model\.width=64/)
   refused(['model.heads=64'], /an even head size/)

@@ -16,7 +16,7 @@ import {
   formatTable,
 } from './format.ts'
 import { plot, sparkline } from './plot.ts'
-import { createStatus, describeProgress } from './status.ts'
+import { createStatus, describePlan, describeProgress } from './status.ts'
 import type { Screen } from './status.ts'
 
 const plan: TrainPlan = {
@@ -26,6 +26,7 @@ const plan: TrainPlan = {
   flops: 9.01e12,
   flopsPerStep: 6.15e9,
   arenaBytes: 12.25 * 2 ** 20,
+  offloadedBytes: 0,
   processBytes: 150 * 2 ** 20,
   steps: 1465,
   peakFlops: 6e10,
@@ -192,4 +193,23 @@ test('on a terminal: one line, redrawn at most ten times a second, gone at the e
   status.end()
   assert.ok(text().endsWith('\r\u001b[K'))
   for (const row of text().split(/[\r\n]/)) assert.ok(row.length < 100 + 3)
+})
+
+test('the plan says what is computed again, and what that costs', () => {
+  const recompute = {
+    extraFlops: 1.15e9,
+    extraSeconds: 0.1,
+    keptBytes: 36 * 2 ** 20,
+    allBytes: 576 * 2 ** 20,
+    kept: ['input f32[4, 4], 36.0 MiB'],
+    recomputed: 12,
+    optimal: true,
+  }
+  const line = describePlan({ ...plan, recompute }).find((text) => text.startsWith('memory'))
+  assert.equal(
+    line,
+    'memory   layers keep 36.0 MiB of 576 MiB for the backward pass, 12 values a layer are computed again: 23% more compute',
+  )
+  const unsure = describePlan({ ...plan, recompute: { ...recompute, optimal: false } })
+  assert.ok(unsure.some((text) => text.endsWith('(a cheaper choice may exist)')))
 })

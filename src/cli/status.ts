@@ -6,6 +6,7 @@
  * and a resume would otherwise bend them for minutes.
  */
 import { stripVTControlCharacters } from 'node:util'
+import type { RecomputeReport } from '../compiler/index.ts'
 import type { TrainObserver, TrainPlan, TrainPoint } from '../train/events.ts'
 import {
   formatBytes,
@@ -136,12 +137,29 @@ export function describePlan(plan: TrainPlan): string[] {
     ...(more > 0 ? [`  left out ${more} more`] : []),
     `model    ${formatCount(plan.parameters)} parameters${activeOf(plan)}, ${formatBytes(plan.arenaBytes)} of memory for a training step, ` +
       `about ${formatBytes(plan.processBytes)} for the process`,
+    ...(plan.offloadedBytes > 0
+      ? [
+          `file     ${formatBytes(plan.offloadedBytes)} of optimizer state lie in a file, read and written every step`,
+        ]
+      : []),
+    ...(plan.recompute ? [describeRecompute(plan.recompute, plan.flopsPerStep)] : []),
     `compute  ${plan.steps} steps, ${formatCount(plan.tokens)} tokens, ${formatFlops(plan.flops)} ` +
       `(${formatFlops(plan.flopsPerStep)} a step)`,
     `machine  ${plan.threads} ${plan.threads === 1 ? 'thread' : 'threads'}, measured peak ${formatFlopRate(plan.peakFlops)}; ` +
       `${plan.cached ? 'program found in the cache' : `compiled in ${formatDuration(plan.compileSeconds)}`}; ` +
       `about ${formatDuration(plan.etaSeconds)} to go`,
   ]
+}
+
+/** What is computed again and what that costs, as a line of the plan. */
+function describeRecompute(report: RecomputeReport, flopsPerStep: number): string {
+  const { recomputed, keptBytes, allBytes, extraFlops, optimal } = report
+  const more = formatPercent(extraFlops / (flopsPerStep - extraFlops))
+  return (
+    `memory   layers keep ${formatBytes(keptBytes)} of ${formatBytes(allBytes)} for the backward pass, ` +
+    `${recomputed} values a layer are computed again: ${more} more compute` +
+    (optimal ? '' : ' (a cheaper choice may exist)')
+  )
 }
 
 /** One line from the points of the last seconds, oldest first. */

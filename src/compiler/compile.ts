@@ -24,11 +24,19 @@ import {
   type StageSource,
 } from './ranked.ts'
 import { strangers } from './replicas.ts'
+import { recomputed, type Recompute, type RecomputeReport } from './recompute.ts'
 import { machine } from './runtime/machine.ts'
 import { findMpi, loadMpi } from './runtime/mpi.ts'
 import { openNative, type NativeProgram } from './runtime/native.ts'
 import { compileShared } from './runtime/toolchain.ts'
-import { buildC, isState, type ArenaLayout, type Slot } from './targets/c/build.ts'
+import {
+  buildC,
+  isState,
+  type ArenaLayout,
+  type BuiltProgram,
+  type PartOfProgram,
+  type Slot,
+} from './targets/c/build.ts'
 import { claimed } from './targets/c/kernels.ts'
 import { profileLayout } from './targets/c/profile.ts'
 import { interpret } from './targets/reference/interpret.ts'
@@ -44,8 +52,12 @@ export interface CompileOptions {
   readonly precision?: Precision
   /** With fp8: which elements of an operand share a scale; default a row. */
   readonly fp8Scaling?: Fp8Scaling
-  /** Honour `checkpoint` marks: less memory, more FLOPs. Default false. */
-  readonly recompute?: boolean
+  /**
+   * Less memory, more FLOPs: `true` honours `checkpoint` marks, `'full'` lets loops keep as little as they can for their
+   * backward pass, `{ memoryBytes }` as much as fits into an arena of that size (of each rank). Default false: everything
+   * is kept.
+   */
+  readonly recompute?: Recompute
   /**
    * Into how many leaves sums over axes named `batch` are cut, so that a spread batch gives the same bits
    * (passes/leaves.ts): a power of two, or 0 (default) for whatever is fastest.
@@ -57,6 +69,11 @@ export interface CompileOptions {
   readonly profile?: boolean
   /** No two buffers share memory, and gaps lie between them (`layout.guards`): for sanitizers. */
   readonly apart?: boolean
+  /**
+   * State with these paths lies in a file instead of in memory; a step reads it from there and writes it back. Results
+   * are the same.
+   */
+  readonly offload?: (path: string) => boolean
   readonly name?: string
   /**
    * Another open program: inputs and state of this one that it has too, with the same path and type, are that program's
@@ -74,6 +91,8 @@ export type Values = Memory
 export interface ProgramMemory {
   /** Everything: what the program allocates, once, when it is opened. */
   readonly arenaBytes: number
+  /** What lies in a file instead. */
+  readonly offloadedBytes: number
   readonly stateBytes: number
   readonly inputBytes: number
   readonly outputBytes: number
@@ -92,6 +111,8 @@ export interface Program {
   readonly layout: ArenaLayout
   /** The function after all common passes. */
   readonly func: Func
+  /** What was chosen, where something was: `recompute` is 'full' or a budget. */
+  readonly recomputed?: RecomputeReport
   readonly compileSeconds: number
   /** The native code came from the cache. */
   readonly cached: boolean
@@ -114,6 +135,8 @@ export interface Program {
   countedFlops(): number
   /** What each collective of a program over several ranks has sent so far; empty for others and for the reference. */
   traffic(): Traffic[]
+  /** Bytes that offloaded state has moved so far, from its file and back. */
+  movedBytes(): number
   /**
    * Compares the state that ranks hold alike, by hashes.
    * @throws UserError naming the ranks that have other bits than most.
@@ -143,10 +166,11 @@ export async function compile<I extends Tree<ValueType>>(
   options: CompileOptions = {},
 ): Promise<Program> {
   const started = performance.now()
+  if (options.offload && options.parallel) throw noOffload(options.name ?? 'program')
   const policies: Policies = {
     precision: options.precision ?? 'f32',
     fp8Scaling: options.fp8Scaling ?? 'row',
-    recompute: options.recompute ? 'marked' : 'none',
+    recompute: options.recompute === true ? 'marked' : 'none',
     leaves: options.leaves ?? 0,
     claimed,
   }
@@ -160,55 +184,76 @@ export async function compile<I extends Tree<ValueType>>(
     const traced = inGraph(new Graph(), () => traceFunction(name, inputs, body))
     return { ...traced, func: runPipeline(traced.func, policies, options.observe) }
   }
-  const cut =
-    options.parallel &&
-    partitionProgram(
-      options.parallel.pipeline?.stages.map(stage) ?? [{ ...traced, func: whole }],
-      new Map(traced.inputPaths.map((path, i) => [path, whole.params[i]!.type])),
-      {
-        ...options.parallel,
-        placement: { ...options.parallel.placement, exact: policies.leaves > 0 },
-      },
-    )
-  const func = cut?.parts[0]?.func ?? whole
-  const flops = cut
-    ? cut.parts.reduce((total, { func, ranks }) => total + ranks.length * flopsOf(func), 0)
-    : flopsOf(func)
+  const sources = options.parallel?.pipeline?.stages.map(stage) ?? [{ ...traced, func: whole }]
   const types = (
     paths: readonly string[],
     nodes: readonly { readonly type: ValueType }[],
   ): Map<string, ValueType> => new Map(paths.map((path, i) => [path, nodes[i]!.type]))
-  const shared = {
-    flops,
-    func,
+  const signature = {
     inputs: types(traced.inputPaths, whole.params),
     outputs: types(traced.outputPaths, whole.results),
+  }
+  /** What ranks run, from what all of them, or those of each stage, compute together. */
+  const localOf = (funcs: readonly Func[]): Local => {
+    const named = sources.map(({ inputPaths, outputPaths }, i): PartOfProgram => {
+      return { func: funcs[i]!, inputPaths, outputPaths, ranks: [0] }
+    })
+    const cut =
+      options.parallel &&
+      partitionProgram(named, signature.inputs, {
+        ...options.parallel,
+        placement: { ...options.parallel.placement, exact: policies.leaves > 0 },
+      })
+    return { cut, parts: cut?.parts ?? named }
+  }
+  const known = options.shares && internals.get(options.shares)
+  const ranks = options.parallel ? ranksOf(options.parallel.placement.mesh) : 1
+  const lentTo = ({ cut, parts }: Local): Map<string, Slot> => {
+    const [layouts, { params }] = [cut?.parts[0] && layoutsOf(cut.parts[0]), parts[0]!.func]
+    const found = (known?.inputs ?? []).flatMap((slot): [string, Slot][] => {
+      const mine = params[traced.inputPaths.indexOf(slot.path)]?.type
+      const alike = ranks === known!.ranks && sameCut(layouts, known!.layouts, slot.path)
+      return mine && alike && formatType(mine) === formatType(slot.type) ? [[slot.path, slot]] : []
+    })
+    return new Map(found)
+  }
+  const policy = options.recompute ?? false
+  const onReference = options.target === 'reference'
+  // The interpreter needs no facts about the machine, unless memory is to be planned.
+  const here = onReference && typeof policy !== 'object' ? undefined : await machine()
+  const threads = options.threads || Math.max(1, Math.floor((here?.cores ?? 1) / ranks))
+  const build = (local: Local): BuiltProgram => {
+    const { vectorBytes, registers, bf16Products } = here!
+    const flops = flopsIn(local).toLocaleString('en')
+    return buildC(
+      local.parts,
+      { threads, vectorBytes, registers, bf16Products, rowsAlike: policies.leaves > 0 },
+      [`${name}: ${flops} FLOP a step, ${threads} threads, ${vectorBytes * 8}-bit vectors`],
+      options,
+      lentTo(local),
+    )
+  }
+  const { funcs, report } = recomputed(
+    name,
+    sources.map(({ func }) => func),
+    policy,
+    (func) => residentBytes(build(localOf([func]))),
+  )
+  const local = localOf(funcs)
+  const { cut, parts } = local
+  const { func } = parts[0]!
+  const shared = {
+    ...signature,
+    func,
+    flops: flopsIn(local),
+    ...(report ? { recomputed: report } : {}),
     ...(cut ? { cut } : {}),
   }
   const seconds = (): number => (performance.now() - started) / 1000
-  const known = options.shares && internals.get(options.shares)
-  if (options.target === 'reference') return referenceProgram(func, traced, shared, seconds(), options.shares)
-  const here = await machine()
-  const { vectorBytes, registers, bf16Products } = here
-  const ranks = cut ? ranksOf(cut.mesh) : 1
-  const threads = options.threads || Math.max(1, Math.floor(here.cores / ranks))
+  if (onReference) return referenceProgram(func, traced, shared, seconds(), options.shares)
   const layouts = cut?.parts[0] && layoutsOf(cut.parts[0])
-  const lent = new Map(
-    (known?.inputs ?? []).flatMap((slot) => {
-      const mine = func.params[traced.inputPaths.indexOf(slot.path)]?.type
-      const alike = ranks === known!.ranks && sameCut(layouts, known!.layouts, slot.path)
-      return mine && alike && formatType(mine) === formatType(slot.type) ? [[slot.path, slot]] : []
-    }),
-  )
-  const built = buildC(
-    cut?.parts ?? [{ ...traced, func, ranks: [0] }],
-    { threads, vectorBytes, registers, bf16Products, rowsAlike: policies.leaves > 0 },
-    [
-      `${name}: ${flops.toLocaleString('en')} FLOP a step, ${threads} threads, ${vectorBytes * 8}-bit vectors`,
-    ],
-    options,
-    lent,
-  )
+  const lent = lentTo(local)
+  const built = build(local)
   const first = built.parts[0]!
   const sumBytes = (list: readonly Slot[], state: boolean): number =>
     list
@@ -219,7 +264,8 @@ export async function compile<I extends Tree<ValueType>>(
     source: built.source,
     layout: { inputs: first.inputs, outputs: first.outputs, guards: built.guards },
     memory: {
-      arenaBytes: built.arenaBytes,
+      arenaBytes: residentBytes(built),
+      offloadedBytes: built.offloadedBytes,
       stateBytes: sumBytes(first.inputs, true),
       inputBytes: sumBytes(first.inputs, false),
       outputBytes: sumBytes(first.outputs, false),
@@ -239,7 +285,10 @@ export async function compile<I extends Tree<ValueType>>(
       ...(options.profile ? ['-DANNEAL_PROFILE'] : []),
     ],
   })
-  const native = openNative(compiled.path, built.arenaBytes, processes ? 1 : ranks, known?.native)
+  const native = openNative(compiled.path, built.arenaBytes, processes ? 1 : ranks, {
+    lender: known?.native,
+    offloads: built.offloadedBytes > 0,
+  })
   const slotsOf = built.parts.map(
     ({ inputs, outputs }) => new Map([...outputs, ...inputs].map((slot) => [slot.path, slot])),
   )
@@ -338,6 +387,7 @@ export async function compile<I extends Tree<ValueType>>(
         }),
       )
     },
+    movedBytes: () => native.movedBytes(),
     profile() {
       if (!options.profile) throw notProfiled(name)
       const { bytes } = profileLayout(built.sites, threads)
@@ -357,6 +407,16 @@ const notInOneProcess = (name: string, path: string): UserError =>
     expected: 'a value that this process has, or that all stages have',
     fix: 'save and load by rank, or run ranks as threads',
   })
+/** What ranks run, and how it was cut for them. */
+interface Local {
+  readonly cut: Partitioned | undefined
+  readonly parts: readonly PartOfProgram[]
+}
+
+const flopsIn = ({ parts }: Local): number =>
+  parts.reduce((total, { func, ranks }) => total + ranks.length * flopsOf(func), 0)
+
+const residentBytes = ({ arenaBytes, offloadedBytes }: BuiltProgram): number => arenaBytes - offloadedBytes
 
 /** What one device holds: everything. */
 const wholePiece = (data: HeldPiece['data'], { shape }: ValueType): HeldPiece => ({
@@ -453,6 +513,7 @@ function onlyText(
   | 'countedFlops'
   | 'traffic'
   | 'checkReplicas'
+  | 'movedBytes'
   | 'profile'
   | 'close'
 > {
@@ -474,6 +535,7 @@ function onlyText(
     countedFlops: refuse,
     traffic: refuse,
     checkReplicas: refuse,
+    movedBytes: refuse,
     profile: refuse,
     close() {},
   }
@@ -487,6 +549,14 @@ const differs = (path: string, ranks: readonly number[]): UserError =>
     fix: 'go back to the last checkpoint; if it happens again on that rank, its hardware is at fault',
   })
 
+const noOffload = (program: string): UserError =>
+  failure({
+    where: `offload of ${program}`,
+    got: 'a program over several ranks',
+    expected: 'a program of one rank',
+    fix: 'leave offload out, or share the state out over the ranks (parallel.zero)',
+  })
+
 const notProfiled = (program: string): UserError =>
   failure({
     where: `profile of ${program}`,
@@ -498,7 +568,7 @@ const notProfiled = (program: string): UserError =>
 function referenceProgram(
   func: Func,
   { inputPaths, outputPaths }: { inputPaths: readonly string[]; outputPaths: readonly string[] },
-  shared: Pick<Program, 'flops' | 'func' | 'inputs' | 'outputs' | 'cut'>,
+  shared: Pick<Program, 'flops' | 'func' | 'recomputed' | 'inputs' | 'outputs' | 'cut'>,
   compileSeconds: number,
   lender?: Program,
 ): Program {
@@ -552,7 +622,15 @@ function interpreted(
     layout: { inputs: [], outputs: [], guards: [] },
     compileSeconds,
     cached: false,
-    memory: { arenaBytes: 0, stateBytes: 0, inputBytes: 0, outputBytes: 0, temporaryBytes: 0, lowerBound: 0 },
+    memory: {
+      arenaBytes: 0,
+      offloadedBytes: 0,
+      stateBytes: 0,
+      inputBytes: 0,
+      outputBytes: 0,
+      temporaryBytes: 0,
+      lowerBound: 0,
+    },
     view,
     pieces,
     write,
@@ -564,6 +642,7 @@ function interpreted(
     countedFlops: () => 0,
     traffic: () => [],
     checkReplicas() {},
+    movedBytes: () => 0,
     profile() {
       throw notProfiled('reference')
     },

@@ -31,6 +31,7 @@ export {
   type SiteProfile,
   type Verdict,
 } from './profile.ts'
+export type { Recompute, RecomputeReport } from './recompute.ts'
 export { philoxBlock, philoxUniform, wordToUniform } from './graph/philox.ts'
 export { printFunc } from './graph/print.ts'
 export {

@@ -5,6 +5,7 @@
  * Units everywhere: seconds, bytes, floating-point operations counted exactly by the compiler. `tokens`, `seconds`
  * and `flops` of a point are totals since the first step of the run, kept up across resumes.
  */
+import type { RecomputeReport } from '../compiler/index.ts'
 import type { StepProfile } from './profile.ts'
 
 /** What a run will do and cost, known before its first step. */
@@ -18,6 +19,10 @@ export interface TrainPlan {
   readonly flopsPerStep: number
   /** The one block of memory every buffer of the step lives in. */
   readonly arenaBytes: number
+  /** Training state that lies in a file beside it. */
+  readonly offloadedBytes: number
+  /** What of it is computed again instead of kept, where that was asked for. */
+  readonly recompute?: RecomputeReport
   /** The most memory the process is expected to hold at once, Node and all: within 5 %. */
   readonly processBytes: number
   readonly steps: number

@@ -94,6 +94,8 @@ async function prepare(config: LanguageConfig, observer: TrainObserver, profile 
     flops: config.steps * program.flops,
     flopsPerStep: program.flops,
     arenaBytes: program.memory.arenaBytes,
+    offloadedBytes: program.memory.offloadedBytes,
+    ...(program.recomputed ? { recompute: program.recomputed } : {}),
     processBytes: await expectedPeak(config, model),
     steps: config.steps,
     peakFlops: peak.flopsF32,

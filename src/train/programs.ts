@@ -69,9 +69,18 @@ export const compileOptions = (config: LanguageConfig, options: CompileOptions):
   threads: config.threads,
   precision: config.precision,
   fp8Scaling: config.fp8Scaling,
-  recompute: config.recompute,
   leaves: config.leaves,
   ...options,
+})
+
+/** What of a training step is computed again, and what of its state lies in a file. */
+export const memoryOptions = ({
+  recompute,
+  memory,
+  offload,
+}: LanguageConfig): Pick<CompileOptions, 'recompute' | 'offload'> => ({
+  recompute: recompute === 'auto' ? { memoryBytes: memory } : recompute === 'full' ? 'full' : false,
+  ...(offload === 'optimizer' ? { offload: (path: string) => path.startsWith('state.optim.') } : {}),
 })
 
 /** A program before it is compiled. */

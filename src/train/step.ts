@@ -2,7 +2,7 @@
 import { compile, type CompileOptions, type Program } from '../compiler/index.ts'
 import type { LanguageConfig } from '../models/language/config.ts'
 import { parallelOptions } from './parallel.ts'
-import { compileOptions, stepSource } from './programs.ts'
+import { compileOptions, memoryOptions, stepSource } from './programs.ts'
 
 export function compileStep(
   config: LanguageConfig,
@@ -11,7 +11,7 @@ export function compileStep(
 ): Promise<Program> {
   const { name, inputs, body } = stepSource(config, vocab)
   return compile(body, inputs, {
-    ...compileOptions(config, { name, ...options }),
+    ...compileOptions(config, { name, ...memoryOptions(config), ...options }),
     ...parallelOptions(config, vocab),
   })
 }

@@ -3,7 +3,9 @@
  * to the native side; JavaScript holds views of it, which `close` ends.
  */
 import { copyFileSync, rmSync } from 'node:fs'
+import { join } from 'node:path'
 import { InternalError, failure } from '../../errors.ts'
+import { cacheDir } from './cache.ts'
 import { loadShared, viewMemory } from './toolchain.ts'
 
 export interface NativeProgram {
@@ -18,6 +20,8 @@ export interface NativeProgram {
   runBlocking(): void
   /** FLOPs counted so far by a checking build. */
   countedFlops(): number
+  /** Bytes that offloaded state has moved from and to its file. */
+  movedBytes(): number
   /** Memory of the profile of a build with -DANNEAL_PROFILE, of which the caller knows the size. */
   profile(bytes: number): ArrayBuffer
   /** What collectives have sent so far, as collectives.h counts it. */
@@ -34,18 +38,26 @@ export interface NativeProgram {
 const open = new Set<string>()
 let copies = 0
 
-/** `lender`: the program in whose arenas this one finds the inputs it shares; it must stay open. */
+/**
+ * `lender`: the program in whose arenas this one finds the inputs it shares; it must stay open. `offloads`: part of the
+ * arena is a file, in the cache folder, which vanishes with the process.
+ */
 export function openNative(
   path: string,
   arenaBytes: number,
   ranks: number,
-  lender?: NativeProgram,
+  {
+    lender,
+    offloads = false,
+  }: { readonly lender?: NativeProgram | undefined; readonly offloads?: boolean } = {},
 ): NativeProgram {
   const own = open.has(path) ? `${path.replace(/\.so$/, '')}.${process.pid}-${copies++}.so` : path
   if (own !== path) copyFileSync(path, own)
   const library = loadShared(own)
   if (own !== path) rmSync(own)
   open.add(own)
+  const file = join(cacheDir(), `offloaded-${process.pid}-${copies++}`)
+  if (offloads) library.func('void anneal_offload(const char *path)')(file)
   const start = library.func('void *anneal_open(void)')
   const bytes = Number(library.func('int64_t anneal_arena_bytes(void)')() as number | bigint)
   if (bytes !== arenaBytes) throw new InternalError(`${path}: arena of ${bytes} bytes, planned ${arenaBytes}`)
@@ -53,8 +65,10 @@ export function openNative(
     throw failure({
       where: 'program memory',
       got: 'a refusal from the operating system',
-      expected: ranks > 1 ? `${arenaBytes} bytes for each of ${ranks} ranks` : `${arenaBytes} bytes`,
-      fix: 'use a smaller batch, context or model, or recompute=true',
+      expected:
+        `${arenaBytes} bytes` +
+        (ranks > 1 ? ` for each of ${ranks} ranks` : offloads ? `, some of them in ${file}` : ''),
+      fix: 'use a smaller batch, context or model, or recompute=full',
     })
   }
   const arenaOf = library.func('void *anneal_arena(int rank)')
@@ -83,6 +97,8 @@ export function openNative(
       step()
     },
     countedFlops: () => Number(flops() as number | bigint),
+    movedBytes: () =>
+      offloads ? Number(library.func('int64_t anneal_moved(void)')() as number | bigint) : 0,
     profile(bytes) {
       if (closed) throw new InternalError('this program is closed')
       return viewMemory(library.func('void *anneal_profile(void)')(), bytes)

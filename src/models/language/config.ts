@@ -30,6 +30,26 @@ export const dense = {
   capacity: 0,
 } as const
 
+const units: Readonly<Record<string, number>> = {
+  '': 1,
+  B: 1,
+  KiB: 2 ** 10,
+  MiB: 2 ** 20,
+  GiB: 2 ** 30,
+  KB: 1e3,
+  MB: 1e6,
+  GB: 1e9,
+}
+
+/** Bytes, as a number or as text with a unit. */
+const bytes = z.union([z.string(), z.number()]).transform((given, context) => {
+  const [, amount, unit] = /^(\d+\.?\d*) *([KMG]?i?B|)$/.exec(String(given)) ?? []
+  const value = Math.floor(Number(amount) * (units[unit ?? '?'] ?? Number.NaN))
+  if (Number.isSafeInteger(value)) return value
+  context.addIssue({ code: 'custom', message: 'bytes, or text like 512MiB or 1.5GiB' })
+  return z.NEVER
+})
+
 const modelSchema = z.strictObject({
   size: z
     .enum(['nano', 'micro', 'mini', 'small', 'base', 'gpt2'])
@@ -126,7 +146,19 @@ export const languageConfigSchema = z.strictObject({
     .enum(['tensor', 'row', 'block', 'mx'])
     .default('row')
     .describe('with fp8: what shares a scale'),
-  recompute: z.boolean().describe('recompute activations in the backward pass to save memory'),
+  recompute: z
+    .preprocess(
+      (given) => (typeof given === 'boolean' ? (given ? 'full' : 'none') : given),
+      z.enum(['none', 'full', 'auto']),
+    )
+    .describe('activations computed again in the backward pass: none, all, or what memory= needs (auto)'),
+  memory: bytes
+    .default(0)
+    .describe('for recompute=auto: most memory of a training step on each rank, e.g. 512MiB; 0 = no limit'),
+  offload: z
+    .enum(['none', 'optimizer'])
+    .default('none')
+    .describe('optimizer: its state lies in a file instead of in memory'),
   leaves: z
     .literal([0, 1, 2, 4, 8, 16, 32, 64])
     .default(0)
@@ -159,7 +191,14 @@ const oneDevice = {
 } as const
 
 /** Settings given by a person: any subset, nested as in `LanguageConfig`. */
-export type LanguageOverrides = { readonly [K in keyof LanguageConfig]?: Overrides<LanguageConfig[K]> }
+export type LanguageOverrides = {
+  readonly [K in Exclude<keyof LanguageConfig, 'recompute' | 'memory'>]?: Overrides<LanguageConfig[K]>
+} & {
+  /** true: full; false: none. */
+  readonly recompute?: LanguageConfig['recompute'] | boolean
+  /** Bytes, or text like '512MiB'; asks for recompute=auto. */
+  readonly memory?: number | string
+}
 type Overrides<T> = T extends object ? { readonly [K in keyof T]?: T[K] } : T
 
 export type ModelSize = LanguageConfig['model']['size']
@@ -243,7 +282,9 @@ export function resolveConfig(
     threads: 0,
     precision: 'f32',
     fp8Scaling: 'row',
-    recompute: false,
+    recompute: top.memory === undefined || top.memory === 0 ? 'none' : 'auto',
+    memory: 0,
+    offload: 'none',
     leaves: 8,
     ...top,
     steps,
@@ -335,7 +376,16 @@ function defaultHeads(layers: number, width: number): number {
 }
 
 /** What no single range can say. */
-function checkTogether({ model, batch, accumulate, optim, steps, mesh, parallel }: LanguageConfig): void {
+function checkTogether(config: LanguageConfig): void {
+  const { model, batch, accumulate, optim, steps, recompute, memory, mesh, parallel } = config
+  if ((recompute === 'auto') !== memory > 0) {
+    throw badUsage({
+      where: 'recompute',
+      got: `recompute=${recompute} with ${memory > 0 ? `memory=${memory}` : 'no limit of memory'}`,
+      expected: 'recompute=auto and a limit, or neither',
+      fix: memory > 0 ? 'leave recompute out' : 'add memory=, e.g. memory=512MiB',
+    })
+  }
   const { width, heads, kvHeads, block, layers, context } = model
   demand(
     width % heads === 0,

@@ -1,7 +1,8 @@
 /**
  * The C target from function to text: lays out the arena (parameters, results, temporaries), lowers, and emits. Pure: the
  * same function always gives the same text, which is what the compiled program is cached by. Inputs `lent` by another
- * program stay in the arena of that one.
+ * program stay in the arena of that one. State that is `offloaded` lies at the beginning of the arena, where a file is mapped
+ * instead of memory (offload.ts).
  */
 import type { Traced } from '../../trace/functions.ts'
 import type { Func } from '../../graph/node.ts'
@@ -11,6 +12,7 @@ import { emitProgram } from './emit.ts'
 import { KernelLibrary } from './kernels.ts'
 import { lower, type Block } from './lower.ts'
 import type { VectorTarget } from './prelude.ts'
+import { fileAlignment, releasesOf, type Releases } from './offload.ts'
 import { sitesOf, stepsOf, type Site } from './profile.ts'
 import { aligned, gap, Storage } from './storage.ts'
 
@@ -36,7 +38,9 @@ export interface BuiltProgram {
     readonly outputs: readonly Slot[]
     readonly ranks: readonly number[]
   }[]
+  /** All of it: memory and, at the beginning, what lies in a file. */
   readonly arenaBytes: number
+  readonly offloadedBytes: number
   readonly temporaryBytes: number
   /** The most bytes of temporaries alive at once. */
   readonly lowerBound: number
@@ -62,26 +66,35 @@ export interface PartOfProgram extends Pick<Traced, 'inputPaths' | 'outputPaths'
   readonly ranks: readonly number[]
 }
 
+export interface BuildOptions {
+  readonly apart?: boolean
+  /** Whether an input, which must be state, lies in a file; of programs of one rank. */
+  readonly offload?: (path: string) => boolean
+}
+
 export function buildC(
   parts: readonly PartOfProgram[],
   target: VectorTarget,
   title: readonly string[],
-  { apart = false }: { readonly apart?: boolean } = {},
+  { apart = false, offload = () => false }: BuildOptions = {},
   lent: ReadonlyMap<string, Slot> = new Map(),
 ): BuiltProgram {
   const library = new KernelLibrary(target)
-  const built = parts.map((part) => buildPart(part, library, apart, lent))
+  const built = parts.map((part) => buildPart(part, library, { apart, offload }, lent))
   const arenaBytes = Math.max(...built.map(({ bytes }) => bytes))
   const ranks = parts.reduce((total, part) => total + part.ranks.length, 0)
-  const texts = built.map(({ block, temporaryOffset }, i) => ({
+  const offloadedBytes = Math.max(...built.map(({ offloadedBytes }) => offloadedBytes))
+  const texts = built.map(({ block, releases, temporaryOffset }, i) => ({
     block,
+    releases,
     temporaryOffset,
     ranks: parts[i]!.ranks,
   }))
   return {
-    source: emitProgram({ title, target, library, parts: texts, arenaBytes, ranks }),
+    source: emitProgram({ title, target, library, parts: texts, arenaBytes, offloadedBytes, ranks }),
     parts: built.map(({ inputs, outputs }, i) => ({ inputs, outputs, ranks: parts[i]!.ranks })),
     arenaBytes,
+    offloadedBytes,
     temporaryBytes: Math.max(...built.map(({ block }) => block.temporaryBytes)),
     lowerBound: Math.max(...built.map(({ block }) => block.lowerBound)),
     sites: sitesOf(
@@ -97,15 +110,17 @@ interface BuiltPart {
   readonly inputs: readonly Slot[]
   readonly outputs: readonly Slot[]
   readonly block: Block
+  readonly releases: Releases
   readonly temporaryOffset: number
   readonly bytes: number
+  readonly offloadedBytes: number
   readonly guards: readonly Guard[]
 }
 
 function buildPart(
   { func, inputPaths, outputPaths }: PartOfProgram,
   library: KernelLibrary,
-  apart: boolean,
+  { apart, offload }: Required<BuildOptions>,
   lent: ReadonlyMap<string, Slot>,
 ): BuiltPart {
   let offset = 0
@@ -121,11 +136,22 @@ function buildPart(
   }
   const place = (slot: Slot): Storage => {
     const from = lent.get(slot.path) === slot ? 'lender' : 'arena'
-    return new Storage(slot.path, bytesOf(slot.type), `(${from} + ${slot.offset})`)
+    const inFile = offload(slot.path) && isState(slot.path)
+    return new Storage(slot.path, bytesOf(slot.type), `(${from} + ${slot.offset})`, { inFile })
   }
-  const inputs = func.params.map(
-    (param, i) => lent.get(inputPaths[i]!) ?? reserve(inputPaths[i]!, param.type),
-  )
+  const inFile = new Map<string, Slot>()
+  func.params.forEach(({ type }, i) => {
+    const path = inputPaths[i]!
+    if (!isState(path) || lent.has(path) || !offload(path)) return
+    inFile.set(path, { path, type, offset })
+    offset = roundUp(offset + bytesOf(type), fileAlignment)
+  })
+  // What follows begins where a huge page may.
+  const offloadedBytes = (offset = roundUp(offset, 2 ** 21))
+  const inputs = func.params.map(({ type }, i) => {
+    const path = inputPaths[i]!
+    return lent.get(path) ?? inFile.get(path) ?? reserve(path, type)
+  })
   const outputs = func.results.map((result, i) => {
     const path = outputPaths[i]!
     const known = isState(path) ? inputs.find((slot) => slot.path === path) : undefined
@@ -137,15 +163,20 @@ function buildPart(
     return replaces >= 0 ? { place: params[replaces]!, replaces } : { place: place(slot) }
   })
   const block = lower(func, library, { params, results, apart })
+  const files = inputs.flatMap((slot, i) => (inFile.has(slot.path) ? [{ slot, storage: params[i]! }] : []))
   return {
     inputs,
     outputs,
     block,
+    releases: releasesOf(block, files),
     temporaryOffset: offset,
     bytes: offset + block.temporaryBytes,
+    offloadedBytes,
     guards: apart ? [...guards, ...guardsOf(block, offset)] : [],
   }
 }
+
+const roundUp = (bytes: number, unit: number): number => Math.ceil(bytes / unit) * unit
 
 /** From the end of a buffer to the beginning of the next. */
 const guardAfter = (offset: number, bytes: number): Guard => ({

@@ -7,6 +7,7 @@ import { readFileSync } from 'node:fs'
 import { InternalError } from '../../../errors.ts'
 import { collectivesText, constantOf, hosting } from './collectives.ts'
 import type { Argument, Block, KernelStep, LoopStep, Step } from './lower.ts'
+import { offloadText, type Releases } from './offload.ts'
 import type { KernelLibrary } from './kernels.ts'
 import { prelude, type VectorTarget } from './prelude.ts'
 import { numberSites, profileText, type SiteNumbers } from './profile.ts'
@@ -20,6 +21,8 @@ export interface ProgramText {
   readonly library: KernelLibrary
   readonly parts: readonly PartText[]
   readonly arenaBytes: number
+  /** At the beginning of the arena, in a file. */
+  readonly offloadedBytes: number
   /** How many ranks run the program together. */
   readonly ranks: number
 }
@@ -27,6 +30,7 @@ export interface ProgramText {
 /** What the ranks of one pipeline stage run; without a pipeline there is one part. */
 export interface PartText {
   readonly block: Block
+  readonly releases: Releases
   /** Where the temporaries of the main block start. */
   readonly temporaryOffset: number
   readonly ranks: readonly number[]
@@ -35,6 +39,7 @@ export interface PartText {
 export function emitProgram(program: ProgramText): string {
   const blocks = program.parts.map(({ block }) => block)
   const sites = numberSites(blocks)
+  const offloads = program.offloadedBytes > 0
   return [
     '/*',
     ...program.title.map((line) => ` * ${line}`),
@@ -48,12 +53,13 @@ export function emitProgram(program: ProgramText): string {
     program.library.code,
     `#define ARENA_BYTES ${program.arenaBytes}LL`,
     'static char *lenders[HOSTED];',
+    ...(offloads ? [`#define OFFLOADED_BYTES ${program.offloadedBytes}LL`, offloadText] : []),
     '',
-    ...program.parts.flatMap(({ block, temporaryOffset }, part) => [
+    ...program.parts.flatMap(({ block, temporaryOffset, releases }, part) => [
       '/* One step of the program. Every thread of the team runs this. */',
       `static void ${stepName(program.parts, part)}(const int tid, char *const arena) {`,
       '  char *const lender = lenders[seat]; (void)lender;',
-      ...emitBlock(block, sites, temporaryOffset, '  '),
+      ...emitBlock(block, sites, temporaryOffset, '  ', releases),
       '}',
       '',
     ]),
@@ -82,13 +88,22 @@ function chosenStep(parts: readonly PartText[], ranks: number): string[] {
   ]
 }
 
-function emitBlock(block: Block, sites: SiteNumbers, base: number, indent: string): string[] {
+function emitBlock(
+  block: Block,
+  sites: SiteNumbers,
+  base: number,
+  indent: string,
+  releases: Releases = new Map(),
+): string[] {
   const lines: string[] = []
   block.phases.forEach((phase, i) => {
     // Messages are on their way while the other work of the phase is done, and all together.
     const [meeting, others] = [phase.filter(isMeeting), phase.filter((chain) => !isMeeting(chain))]
     if (phase.length > 1) lines.push(...meeting.map((chain) => emitBeginning(chain, base, indent)))
-    for (const chain of [...others, ...meeting]) lines.push(...emitChain(chain, sites, base, indent))
+    for (const chain of [...others, ...meeting]) {
+      lines.push(...emitChain(chain, sites, base, indent))
+      for (const release of releases.get(chain) ?? []) lines.push(`${indent}${release}`)
+    }
     // Consecutive phases of the first thread alone need no barrier between them.
     const next = block.phases[i + 1]
     if (!(isSerial(phase) && next && isSerial(next))) lines.push(`${indent}team_barrier(tid);`)

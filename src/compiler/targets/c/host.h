@@ -83,7 +83,21 @@ static char *fresh_pages(const size_t bytes) {
   return at;
 }
 
-/* Allocates the arenas and starts the teams. Returns the first rank's arena, or 0 when there is not enough memory. */
+#ifdef OFFLOADED_BYTES
+/* An arena whose beginning is a file. */
+static char *fresh_arena(void) {
+  char *const arena = fresh_pages(ARENA_SIZE);
+  if (!arena || map_file(arena)) return arena;
+  munmap(arena, ARENA_SIZE);
+  return 0;
+}
+#else
+#define OFFLOADED_BYTES 0
+#define fresh_arena() fresh_pages(ARENA_SIZE)
+#endif
+
+/* Allocates the arenas and starts the teams. Returns the first rank's arena, or 0 when there is not enough memory
+ * (or no file to be had). */
 void *anneal_open(void) {
   if (programs[0].arena) return programs[0].arena;
 #if RANKS > 1
@@ -93,14 +107,14 @@ void *anneal_open(void) {
   if (!enter_world()) return 0;
 #endif
   for (int rank = 0; rank < HOSTED; rank++) {
-    char *const arena = fresh_pages(ARENA_SIZE);
+    char *const arena = fresh_arena();
     if (!arena) {
       for (int other = 0; other < rank; other++) munmap(programs[other].arena, ARENA_SIZE);
       programs[0].arena = 0;
       return 0;
     }
 #ifdef MADV_HUGEPAGE
-    madvise(arena, ARENA_SIZE, MADV_HUGEPAGE);
+    madvise(arena + OFFLOADED_BYTES, ARENA_SIZE - OFFLOADED_BYTES, MADV_HUGEPAGE);
 #endif
     programs[rank].arena = arena;
     atomic_store(&programs[rank].state, 0);

@@ -261,6 +261,18 @@ INLINE float round_fp8_f32(const float x, const float largest, const float small
 }
 INLINE float power_floor_f32(const float x) { return x != x ? x : float_of(bits_of(x) & 0x7f800000u); }
 
+/*
+ * a * b, rounded. Contraction would let a sum take an unrounded product in, but only where both are in one kernel, so that
+ * bits would depend on what is fused. A multiply-add of -0 is the product in every case, and nothing more goes into it.
+ */
+#if defined(__clang__) || !(defined(__FMA__) || defined(__ARM_FEATURE_FMA))
+INLINE float product_f32(const float a, const float b) { return a * b; }
+INLINE double product_f64(const double a, const double b) { return a * b; }
+#else
+INLINE float product_f32(const float a, const float b) { return __builtin_fmaf(a, b, -0.0f); }
+INLINE double product_f64(const double a, const double b) { return __builtin_fma(a, b, -0.0); }
+#endif
+
 INLINE float sqrt_f32(const float x) { return __builtin_sqrtf(x); }
 INLINE float floor_f32(const float x) { return __builtin_floorf(x); }
 

@@ -5,7 +5,7 @@
  * optimizer updates all come out of this one shape.
  */
 import type { Node } from '../../graph/node.ts'
-import { isFloat, sizeOf } from '../../graph/types.ts'
+import { dtypeBytes, isFloat, sizeOf } from '../../graph/types.ts'
 import type { Fusion, RowKernel } from './fuse.ts'
 import { hasSimpleColumns, type Position } from './index.ts'
 import { localReads, type Locality, type Nature } from './span.ts'
@@ -74,7 +74,8 @@ export function emitRows(
   const flat = kernel.columns === undefined && rows === 1
   const plan = planPasses(kernel, fusion)
   const streamed = streamedOutputs(kernel, fusion, results, flat ? streamedRun : columns)
-  const buffered = new Set([...plan.buffered, ...streamed])
+  const apart = sumsApart(kernel, fusion, plan)
+  const buffered = new Set([...plan.buffered, ...streamed, ...apart])
   const full: Position = { columns, level: 'full' }
   const row: Position = { columns, level: 'row' }
   const nameOf = (node: Node): string => values.nameOf(node)
@@ -133,10 +134,13 @@ export function emitRows(
       else if (fusion.stored.has(node))
         stores.push(values.store(node, columns === 1 ? 'r' : flat ? 'c' : `r * ${columns} + c`, nameOf(node)))
     }
+    const sums: string[] = []
+    const alone = members.some((node) => apart.has(node))
     for (const node of reductions) {
-      const x = values.operand(node.inputs[0]!, full)
+      const summed = fusion.source(node.inputs[0]!).base
+      const x = apart.has(summed) ? `${nameOf(summed)}_row[c]` : values.operand(node.inputs[0]!, full)
       const total = nameOf(node)
-      body.push(
+      ;(alone ? sums : body).push(
         node.op.name === 'sum'
           ? `${total} += ${x};`
           : `{ const ${localType(node.dtype)} x = ${x}; ${total} = ${total} < x ? x : ${total}; }`,
@@ -146,6 +150,7 @@ export function emitRows(
     const clause = reductions
       .map((node) => ` reduction(${node.op.name === 'sum' ? '+' : 'max'}:${nameOf(node)})`)
       .join('')
+    const own = alone ? '' : clause.trim()
     const text = [...body, ...stores, ...(flops > 0 ? [`COUNT(${flops});`] : [])]
     if (flat && streams.length > 0)
       lines.push(
@@ -168,10 +173,18 @@ export function emitRows(
     else if (columns === 1) lines.push(...text.map((line) => `${indent}${line}`))
     else
       lines.push(
-        `${indent}SIMD_LOOP(${clause.trim()})`,
+        `${indent}SIMD_LOOP(${own})`,
         `${indent}for (int64_t c = 0; c < ${columns}; c++) {`,
         ...text.map((line) => `${indent}  ${line}`),
         `${indent}}`,
+        ...(alone
+          ? [
+              `${indent}SIMD_LOOP(${clause.trim()})`,
+              `${indent}for (int64_t c = 0; c < ${columns}; c++) {`,
+              ...sums.map((line) => `${indent}  ${line}`),
+              `${indent}}`,
+            ]
+          : []),
         ...streams.map((line) => `${indent}${line}`),
       )
     // Later passes read buffered members from their row buffer, stored ones from memory.
@@ -222,6 +235,35 @@ function streamedOutputs(
     return fusion.readCount(node) === inside.length + 1
   }
   return new Set([...kernel.members].filter(streams).map(([node]) => node))
+}
+
+/**
+ * Members that are summed in a loop of their own, out of a row buffer. How the C compiler vectorises a loop depends on
+ * everything in it: beside elements of another size, or random numbers, it would add up a row in another order. So the
+ * bits of a sum do not depend on what it is fused with.
+ */
+function sumsApart(kernel: RowKernel, fusion: Fusion, plan: Passes): Set<Node> {
+  const found = new Set<Node>()
+  if (kernel.columns === 1) return found
+  for (const [pass, reductions] of plan.reductions) {
+    const bytes = dtypeBytes[reductions[0]!.dtype]
+    const differs = (node: Node): boolean => dtypeBytes[node.dtype] !== bytes
+    const members = plan.passes.get(pass) ?? []
+    const disturbs = (node: Node): boolean =>
+      node.op.kind === 'leaf' ||
+      node.op.kind === 'index' ||
+      (fusion.stored.has(node) && differs(node)) ||
+      node.inputs.some((x) => {
+        const base = fusion.isClosed(x) ? undefined : fusion.source(x).base
+        return base && !kernel.members.has(base) && differs(base)
+      })
+    if (!members.some(disturbs)) continue
+    for (const node of reductions) {
+      const { base } = fusion.source(node.inputs[0]!)
+      if (members.includes(base)) found.add(base)
+    }
+  }
+  return found
 }
 
 const count = (node: Node): string => {

@@ -43,6 +43,8 @@ export class Schedule {
   readonly #threads: number
   readonly #producers = new Map<Storage, { place: Place; local: Locality }>()
   readonly #uses = new Map<Chain, Use[]>()
+  /** Chains that no unrelated step joins, so that what lies in files is gone through one buffer after the other. */
+  readonly #alone = new Set<Chain>()
 
   constructor(threads: number) {
     this.#threads = threads
@@ -67,7 +69,8 @@ export class Schedule {
       }
     }
     while (this.phases.length <= phase) this.phases.push([])
-    chain ??= this.#related(this.phases[phase]!, nature, uses)
+    const inFile = uses.some(({ storage }) => storage.root.inFile)
+    if (!inFile) chain ??= this.#related(this.phases[phase]!, nature, uses)
     if (!chain) {
       chain = {
         kind: nature.kind,
@@ -78,6 +81,7 @@ export class Schedule {
       }
       this.phases[phase]!.push(chain)
     }
+    if (inFile) this.#alone.add(chain)
     const place: Place = { phase, chain, index: chain.steps.push(step) - 1 }
     const known = this.#uses.get(chain) ?? []
     this.#uses.set(chain, [...known, ...uses])
@@ -113,7 +117,7 @@ export class Schedule {
   #related(phase: Phase, nature: Nature, uses: readonly Use[]): Chain | undefined {
     if (nature.kind === 'team') return undefined
     return phase.find((chain) => {
-      if (chain.kind !== nature.kind) return false
+      if (chain.kind !== nature.kind || this.#alone.has(chain)) return false
       if (nature.kind !== 'rows') return true
       const read = this.#uses.get(chain)!.filter((use) => !use.written)
       const shares = uses.some((use) => !use.written && read.some(({ storage }) => storage === use.storage))

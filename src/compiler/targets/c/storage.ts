@@ -27,6 +27,8 @@ export class Storage {
   readonly bytes: number
   /** C expression of the address, for storage that this block does not plan. */
   readonly outside: string | undefined
+  /** Lies in a file: pages come and go, so it is worked on by itself. */
+  readonly inFile: boolean
   /** This storage is part of another one. */
   #same: Storage | undefined
   first = Infinity
@@ -35,10 +37,11 @@ export class Storage {
   /** Uses of this storage and of those that became part of it. */
   readonly moments: Moment[] = []
 
-  constructor(label: string, bytes: number, outside?: string) {
+  constructor(label: string, bytes: number, outside?: string, { inFile = false } = {}) {
     this.label = label
     this.bytes = bytes
     this.outside = outside
+    this.inFile = inFile
   }
 
   get root(): Storage {
