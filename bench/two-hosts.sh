@@ -29,6 +29,6 @@ shift
 exec ip netns exec $b unshare --uts sh -c 'hostname anneal-b; exec sh -c "\$*"' sh "\$@"
 AGENT
 chmod +x "$agent"
-ip netns exec "$a" mpirun --allow-run-as-root --oversubscribe --host "10.77.0.1:$ranks,10.77.0.2:$ranks" --map-by node \
+ip netns exec "$a" mpirun --allow-run-as-root --oversubscribe --bind-to none --host "10.77.0.1:$ranks,10.77.0.2:$ranks" --map-by node \
   -n "$ranks" --mca plm_rsh_agent "$agent" --mca btl tcp,self --mca pml ob1 --mca btl_tcp_if_include cable \
   --mca oob_tcp_if_include cable "$@"

@@ -23,6 +23,7 @@ import {
   compileSmall,
   config,
   course,
+  pipelineLosses,
   rankedOptions,
   steps,
   tokensOf,
@@ -78,13 +79,23 @@ const ranks = ranksOf(mesh)
 test('ranks as processes in Node give the bits of ranks as threads', { skip: noMpi }, async () => {
   const want = await course(rankedOptions)
   const script = fileURLToPath(new URL('train-as-rank.ts', import.meta.url))
-  const printed = await runMpi(ranks, [
-    process.execPath,
-    ...process.execArgv.filter((arg) => !arg.includes('test')),
-    script,
-  ])
+  const printed = await runMpi(ranks, [process.execPath, script])
   const { losses, state } = JSON.parse(printed) as { losses: number[]; state: [string, number[]][] }
   assert.deepEqual({ losses, state: new Map(state) }, want)
+})
+
+test('a pipeline as processes gives the losses of the same one as threads', { skip: noMpi }, async () => {
+  const want = await pipelineLosses('threads')
+  assert.ok(want.every((loss) => loss !== null && loss > 0))
+  const script = fileURLToPath(new URL('train-as-rank.ts', import.meta.url))
+  const printed = await runMpi(4, [process.execPath, script, 'pipeline'])
+  const each = printed
+    .trim()
+    .split('\n')
+    .map((line) => JSON.parse(line) as (number | null)[])
+  const having = each.filter((losses) => losses[0] !== null)
+  assert.ok(having.length > 0)
+  for (const losses of having) assert.deepEqual(losses, want)
 })
 
 /** Runs the program as processes without Node, in a folder with every rank's input. */

@@ -11,6 +11,7 @@ import { stepSource, type Source } from '../src/train/programs.ts'
 import type { Parallel } from '../src/compiler/ranked.ts'
 import { parallelOf } from '../src/parallel/plan.ts'
 import { makeSchedule } from '../src/parallel/schedule/index.ts'
+import { batchPlaces } from '../src/train/parallel.ts'
 import { pipelineSources } from '../src/train/pipeline.ts'
 import { planOf } from './plans.ts'
 
@@ -181,4 +182,34 @@ test('a mixture of experts equals one device, its experts on several ranks or no
     ])
       await agrees(source, plan, { within: 1e-11 })
   }
+})
+
+test('the same bits however a batch is spread over ranks and microbatches', async () => {
+  const steps = async (data: number, accumulate: number): Promise<Map<string, number[]>> => {
+    const config = configOf({ batch: 8, accumulate, mesh: { data } } as LanguageOverrides)
+    const { body, inputs } = stepSource(config, vocab)
+    const program = await compile(body, inputs, {
+      target: 'reference',
+      leaves: 8,
+      ...(data > 1 ? { parallel: parallelOf(planOf(`data=${data}`)) } : {}),
+    })
+    fillInputs(program)
+    const tokens = Array.from(program.view('tokens'))
+    const width = config.model.context + 1
+    const placed = tokens.slice()
+    batchPlaces(config).forEach((place, window) => {
+      for (let i = 0; i < width; i++) placed[place * width + i] = tokens[window * width + i]!
+    })
+    program.write('tokens', placed)
+    program.runBlocking()
+    return new Map([...program.outputs.keys()].map((path) => [path, Array.from(program.view(path))]))
+  }
+  const want = await steps(1, 1)
+  for (const [data, accumulate] of [
+    [2, 2],
+    [4, 2],
+    [2, 4],
+    [1, 8],
+  ] as const)
+    assert.deepEqual(await steps(data, accumulate), want, `data=${data}, ${accumulate} microbatches`)
 })

@@ -62,14 +62,6 @@ const programs: Readonly<Record<string, () => Promise<Program>>> = {
       vocab,
       options,
     ),
-  'training step, GPT-2, 8-bit AdamW, fp16': () =>
-    compileStep(config('gpt2', { precision: 'fp16', optim: { name: 'adamw8bit' } }), vocab, options),
-  'training step, modern, Adafactor, fp8 by blocks': () =>
-    compileStep(
-      config('modern', { precision: 'fp8', fp8Scaling: 'block', optim: { name: 'adafactor' } }),
-      vocab,
-      options,
-    ),
   'training step on 2 x 2 ranks of two threads': () =>
     compileStep(
       config('modern', { optim: { name: 'adamw' }, model: { width: 32, heads: 4, context: 16 } }),
@@ -79,6 +71,14 @@ const programs: Readonly<Record<string, () => Promise<Program>>> = {
         threads: 2,
         parallel: parallelOf(planOf('data=2 tensor=2 zero=2 sequence')),
       },
+    ),
+  'training step, GPT-2, 8-bit AdamW, fp16': () =>
+    compileStep(config('gpt2', { precision: 'fp16', optim: { name: 'adamw8bit' } }), vocab, options),
+  'training step, modern, Adafactor, fp8 by blocks': () =>
+    compileStep(
+      config('modern', { precision: 'fp8', fp8Scaling: 'block', optim: { name: 'adafactor' } }),
+      vocab,
+      options,
     ),
   'evaluation, modern': () => compileEvaluation(config('modern'), vocab, options),
   'evaluation, GPT-2, bf16': () => compileEvaluation(config('gpt2', { precision: 'bf16' }), vocab, options),

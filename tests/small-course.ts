@@ -2,6 +2,8 @@
 import { compile, sizeOf, type CompileOptions, type Program } from '../src/compiler/index.ts'
 import { resolveConfig } from '../src/models/language/config.ts'
 import { parallelOf } from '../src/parallel/plan.ts'
+import { makeSchedule } from '../src/parallel/schedule/index.ts'
+import { pipelineSources } from '../src/train/pipeline.ts'
 import { initialise, stepSource } from '../src/train/programs.ts'
 import { planOf } from './plans.ts'
 
@@ -49,6 +51,42 @@ export async function course(options: CompileOptions): Promise<Course> {
   const program = await compileSmall(options)
   try {
     return train(program)
+  } finally {
+    program.close()
+  }
+}
+
+/**
+ * Losses of a pipeline of two stages, each cut in two as well, over microbatches; null where this process has none.
+ */
+export async function pipelineLosses(transport: 'threads' | 'mpi'): Promise<readonly (number | null)[]> {
+  const many = resolveConfig({
+    batch: 8,
+    accumulate: 4,
+    steps,
+    optim: { name: 'adamw', lr: 0.01 },
+    model: { layers: 2, width: 16, heads: 4, kvHeads: 4, context: 8 },
+  })
+  const { mesh } = planOf('pipe=2 tensor=2')
+  const schedule = makeSchedule('1f1b', { ranks: 2, microbatches: 4, stagesPerRank: 1 })
+  const stages = pipelineSources(many, vocab, mesh, 'pipe', schedule)
+  const whole = stepSource(many, vocab)
+  const parallel = { ...parallelOf(planOf('pipe=2 tensor=2')), pipeline: { axis: 'pipe', stages }, transport }
+  const program = await compile(whole.body, whole.inputs, { threads: 1, parallel })
+  try {
+    initialise(program, many, vocab)
+    const losses: (number | null)[] = []
+    for (let step = 0; step < 5; step++) {
+      const count = sizeOf(program.inputs.get('tokens')!.shape)
+      program.write(
+        'tokens',
+        Int32Array.from({ length: count }, (_, i) => (3 * i + 5 * step) % vocab),
+      )
+      program.write('seed', [7])
+      program.runBlocking()
+      losses.push(program.pieces('loss')[0]?.data[0] ?? null)
+    }
+    return losses
   } finally {
     program.close()
   }

@@ -12,7 +12,7 @@ import { flopsOf } from './ops/cost.ts'
 import { runPipeline, type Policies } from './passes/pipeline.ts'
 import type { Precision } from './passes/precision.ts'
 import { readProfile, type Profile } from './profile.ts'
-import { layoutsOf, readTraffic, type Memory, type Traffic } from './ranked-native.ts'
+import { layoutsOf, readTraffic, type Memory, type LivePiece, type Traffic } from './ranked-native.ts'
 import {
   partitionProgram,
   RankedValues,
@@ -188,14 +188,6 @@ export async function compile<I extends Tree<ValueType>>(
   const here = await machine()
   const { vectorBytes, registers, bf16Products } = here
   const ranks = cut ? ranksOf(cut.mesh) : 1
-  if (cut && cut.parts.length > 1) {
-    throw failure({
-      where: name,
-      got: 'a pipeline on native ranks',
-      expected: 'the same program on every rank',
-      fix: "use target 'reference' for pipelines",
-    })
-  }
   const threads = options.threads || Math.max(1, Math.floor(here.cores / ranks))
   const layouts = cut?.parts[0] && layoutsOf(cut.parts[0])
   const lent = new Map(
@@ -260,35 +252,31 @@ export async function compile<I extends Tree<ValueType>>(
     return made
   }
   const write = (path: string, values: ArrayLike<number>): void => fillView(name, path, view(path), values)
-  const wholeTypes = new Map([...shared.outputs, ...shared.inputs])
-  const isHere = (rank: number): boolean => !processes || rank === native.rank()
-  const pieces = (path: string): NativePiece[] => {
+  /** Which ranks' arenas are here: in a process, its own. */
+  const arenaOf = (rank: number): ArrayBuffer | undefined =>
+    processes ? (rank === native.rank() ? native.arenas[0] : undefined) : native.arenas[rank]
+  const pieces = (path: string): LivePiece[] => {
     if (lent.has(path)) return internals.get(options.shares!)!.pieces(path)
-    if (!slotsOf.some((slots) => slots.has(path))) throw noSuch(path)
+    if (slotsOf.every((slots) => !slots.has(path))) throw noSuch(path)
     const held = built.parts.flatMap(({ ranks }, part) => {
       const slot = slotsOf[part]!.get(path)
       const layout = cut && layoutsOf(cut.parts[part]!).get(path)
       if (!slot || !layout) return []
-      return ranks.filter(isHere).map((rank) => {
-        return { rank, layout, data: viewOf(native.arenas[processes ? 0 : rank]!, slot) }
+      return ranks.flatMap((rank) => {
+        const arena = arenaOf(rank)
+        return arena ? [{ rank, layout, data: viewOf(arena, slot) }] : []
       })
     })
     return held.toSorted((a, b) => a.rank - b.rank)
   }
+  const wholeTypes = new Map([...shared.outputs, ...shared.inputs])
   // A process has its own pieces only; a value that is cut is asked of all, so all of them must ask.
-  const everywhere = (path: string): NativePiece[] => {
+  const everywhere = (path: string): LivePiece[] => {
     const held = pieces(path)
-    const [first] = held
-    if (!processes || (first && isWhole(first.layout))) return held
-    if (!first || built.parts.length > 1) {
-      throw failure({
-        where: name,
-        got: `'${path}' of a pipeline whose ranks are processes`,
-        expected: 'a value that this rank has whole',
-        fix: 'read it from a checkpoint',
-      })
-    }
-    const { layout, data } = first
+    const [own] = held
+    if (!processes || (own && isWhole(own.layout))) return held
+    if (!own || built.parts.length > 1) throw notInOneProcess(name, path)
+    const { layout, data } = own
     const { dtype } = wholeTypes.get(path)!
     const all = native.exchange(new Uint8Array(data.buffer, data.byteOffset, data.byteLength), ranks)
     return all.map((bytes, rank) => ({ rank, layout, data: new arrays[dtype](bytes.buffer) }))
@@ -323,27 +311,26 @@ export async function compile<I extends Tree<ValueType>>(
     traffic: () => (ranks === 1 ? [] : readTraffic(native.traffic, built.collectives, ranks)),
     checkReplicas() {
       if (!cut) return
-      const stateOf = built.parts.map(({ inputs }) =>
+      const state = built.parts.map(({ inputs }) =>
         inputs.filter(({ path }) => isState(path) && !lent.has(path)),
       )
-      const most = Math.max(...stateOf.map((slots) => slots.length))
-      const hashesOf = (rank: number): BigUint64Array => {
+      const most = Math.max(...state.map(({ length }) => length))
+      // Every process shows as many hashes as the stage with the most state has.
+      const hashesOf = (rank: number, arena: number): BigUint64Array<ArrayBuffer> => {
         const hashes = new BigUint64Array(most)
-        const slots = stateOf[built.parts.findIndex(({ ranks }) => ranks.includes(rank))]!
-        slots.forEach(({ offset, type }, i) => {
-          hashes[i] = native.hash(processes ? 0 : rank, offset, bytesOf(type))
-        })
+        const part = built.parts.findIndex(({ ranks }) => ranks.includes(rank))
+        state[part]!.forEach((slot, i) => (hashes[i] = native.hash(arena, slot.offset, bytesOf(slot.type))))
         return hashes
       }
       const all = processes
         ? native
-            .exchange(new Uint8Array(hashesOf(native.rank()).buffer), ranks)
-            .map((bytes) => new BigUint64Array(Uint8Array.from(bytes).buffer))
-        : Array.from({ length: ranks }, (_, rank) => hashesOf(rank))
+            .exchange(new Uint8Array(hashesOf(native.rank(), 0).buffer), ranks)
+            .map(({ buffer }) => new BigUint64Array(buffer))
+        : native.arenas.map((_, rank) => hashesOf(rank, rank))
       built.parts.forEach((part, at) =>
-        stateOf[at]!.forEach(({ path }, i) => {
+        state[at]!.forEach(({ path }, i) => {
           const layout = layoutsOf(cut.parts[at]!).get(path)!
-          const odd = strangers(cut.mesh, layout, part.ranks, (rank) => all[rank]![i]!)
+          const odd = strangers(cut.mesh, layout, new Map(part.ranks.map((rank) => [rank, all[rank]![i]!])))
           if (odd.length > 0) throw differs(path, odd)
         }),
       )
@@ -360,7 +347,13 @@ export async function compile<I extends Tree<ValueType>>(
   return program
 }
 
-type NativePiece = HeldPiece & { readonly data: Values }
+const notInOneProcess = (name: string, path: string): UserError =>
+  failure({
+    where: `${name}: '${path}'`,
+    got: 'a value whose parts are in several stages of a pipeline, each in processes of its own',
+    expected: 'a value that this process has, or that all stages have',
+    fix: 'save and load by rank, or run ranks as threads',
+  })
 
 /** What one device holds: everything. */
 const wholePiece = (data: HeldPiece['data'], { shape }: ValueType): HeldPiece => ({
@@ -377,7 +370,7 @@ const internals = new WeakMap<
     readonly ranks: number
     readonly inputs: readonly Slot[]
     readonly layouts: ReadonlyMap<string, Layout> | undefined
-    readonly pieces: (path: string) => NativePiece[]
+    readonly pieces: (path: string) => LivePiece[]
   }
 >()
 

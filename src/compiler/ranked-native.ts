@@ -1,13 +1,18 @@
-/** A native program over several ranks: how its values lie, and what its collectives have sent. */
+/** A native program over several ranks: what each rank holds, and what its collectives have sent. */
 import type { Layout } from './graph/mesh.ts'
-import type { Part } from './ranked.ts'
+import type { HeldPiece, Part } from './ranked.ts'
 import type { CollectiveSite } from './targets/c/collectives.ts'
 
 /** The memory types of values. */
 export type Memory = Float32Array | Float64Array | Int32Array | Uint8Array | Uint16Array
 
+/** What one rank holds of a value: a view of its arena. */
+export interface LivePiece extends HeldPiece {
+  readonly data: Memory
+}
+
 /** How inputs and results lie, by path. */
-export const layoutsOf = ({ inputPaths, outputPaths, inputs, outputs }: Part): ReadonlyMap<string, Layout> =>
+export const layoutsOf = ({ inputs, outputs, inputPaths, outputPaths }: Part): ReadonlyMap<string, Layout> =>
   new Map([
     ...outputPaths.map((path, i) => [path, outputs[i]!] as const),
     ...inputPaths.map((path, i) => [path, inputs[i]!] as const),
@@ -15,7 +20,7 @@ export const layoutsOf = ({ inputPaths, outputPaths, inputs, outputs }: Part): R
 
 /** What one collective of a program has sent so far. */
 export interface Traffic extends CollectiveSite {
-  /** How often every rank came by. */
+  /** How often each of its ranks came by. */
   readonly calls: number
   /** Bytes that rank i sent to rank j, by i and j. */
   readonly bytesSent: readonly (readonly number[])[]
@@ -35,6 +40,8 @@ export function readTraffic(
     const bytesSent = Array.from({ length: ranks }, (_, from) =>
       Array.from({ length: ranks }, (_, to) => at(ranks + from * ranks + to)),
     )
-    return { ...site, calls: at(0), bytesSent }
+    // Ranks of other stages, or in other processes, never came by here.
+    const calls = Math.max(...Array.from({ length: ranks }, (_, rank) => at(rank)))
+    return { ...site, calls, bytesSent }
   })
 }

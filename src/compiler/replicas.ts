@@ -4,17 +4,14 @@
  */
 import { coordinate, type Layout, type Mesh } from './graph/mesh.ts'
 
-/** Ranks whose part of a value differs from that of most ranks with the same part; all of them where there is no majority. */
-export function strangers(
-  mesh: Mesh,
-  layout: Layout,
-  ranks: readonly number[],
-  hashOf: (rank: number) => bigint,
-): number[] {
+/** `hashes`: of a value, by rank. Ranks whose part of it differs from that of most ranks with the same part; all of them where there is no majority. */
+export function strangers(mesh: Mesh, layout: Layout, hashes: ReadonlyMap<number, bigint>): number[] {
   const cut = layout.dims.flat()
-  const replicas = Map.groupBy(ranks, (rank) => cut.map((axis) => coordinate(mesh, axis, rank)).join())
+  const replicas = Map.groupBy(hashes.keys(), (rank) =>
+    cut.map((axis) => coordinate(mesh, axis, rank)).join(),
+  )
   return [...replicas.values()].flatMap((ranks) => {
-    const camps = [...Map.groupBy(ranks, (rank) => hashOf(rank)).values()].toSorted(
+    const camps = [...Map.groupBy(ranks, (rank) => hashes.get(rank)!).values()].toSorted(
       (a, b) => b.length - a.length,
     )
     if (camps.length === 1) return []

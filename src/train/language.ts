@@ -34,6 +34,7 @@ import { decodable } from '../models/language/decode.ts'
 import type { TrainObserver, TrainPlan, TrainPoint, TrainResult } from './events.ts'
 import { StepProfiler, type ProfileSettings } from './profile.ts'
 import { compileEvaluation, initialise } from './programs.ts'
+import { batchPlaces } from './parallel.ts'
 import { compileStep } from './step.ts'
 import { Sampler } from './sample.ts'
 
@@ -161,7 +162,8 @@ function readBatch(config: LanguageConfig, data: PreparedTokens, step: number): 
     step,
   })
   const tokens = new Int32Array(config.batch * (context + 1))
-  starts.forEach((start, row) => data.train.copyInto(tokens, row * (context + 1), start, context + 1))
+  const places = batchPlaces(config)
+  starts.forEach((start, i) => data.train.copyInto(tokens, places[i]! * (context + 1), start, context + 1))
   return tokens
 }
 

@@ -36,6 +36,25 @@ export const scheduleOf = (config: LanguageConfig): Schedule =>
     stagesPerRank: stagesPerRank(config),
   })
 
+/**
+ * Where the windows of a batch stand in the step's `tokens`, [microbatch, row] as one index. Each rank that shares out the
+ * batch has a run of it, which it takes in microbatches: then however many of either there are, neighbours are added up
+ * first, and the sums over the batch have the same bits (compiler/passes/leaves.ts).
+ */
+export function batchPlaces({
+  batch,
+  accumulate,
+  mesh,
+}: Pick<LanguageConfig, 'batch' | 'accumulate' | 'mesh'>): number[] {
+  const ranks = mesh.data * mesh.expert
+  const rows = batch / (ranks * accumulate)
+  return Array.from({ length: batch }, (_, window) => {
+    const rank = Math.floor(window / (accumulate * rows))
+    const microbatch = Math.floor(window / rows) % accumulate
+    return (microbatch * ranks + rank) * rows + (window % rows)
+  })
+}
+
 /** What `compile` takes to spread a training step over the mesh; nothing for one device. */
 export function parallelOptions(config: LanguageConfig, vocab: number): { readonly parallel?: Parallel } {
   const plan = planOf(config)

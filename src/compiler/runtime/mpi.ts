@@ -92,8 +92,13 @@ export async function runMpi(
   options: readonly string[] = [],
 ): Promise<string> {
   const { mpirun } = await findMpi()
-  // More ranks than cores are allowed, and so is a superuser, as in containers.
-  const freely = ['--oversubscribe', ...(process.getuid?.() === 0 ? ['--allow-run-as-root'] : [])]
+  // More ranks than cores are allowed, a rank is a team and not bound to one core, and a superuser may, as in containers.
+  const freely = [
+    '--oversubscribe',
+    '--bind-to',
+    'none',
+    ...(process.getuid?.() === 0 ? ['--allow-run-as-root'] : []),
+  ]
   try {
     const { stdout } = await run(mpirun, [...freely, '-n', String(ranks), ...options, ...command], {
       maxBuffer: 1 << 26,

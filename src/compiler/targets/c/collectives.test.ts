@@ -30,7 +30,7 @@ import { openNative } from '../../runtime/native.ts'
 import { compileExecutable, compileShared } from '../../runtime/toolchain.ts'
 import type { Values } from '../../graph/op.ts'
 import { interpretRanks } from '../reference/ranks.ts'
-import { buildC, type ArenaLayout, type BuiltProgram } from './build.ts'
+import { buildC, type BuiltProgram } from './build.ts'
 import { rankInput, rankOutput, rankProgramText } from './rank-main.ts'
 
 /** Builds local programs of many collectives, one result each. */
@@ -40,9 +40,9 @@ interface Local {
 }
 
 /** A whole number below a limit. */
-type Pick = (below: number) => number
+type Draw = (below: number) => number
 
-function pickFrom(seed: number): Pick {
+function pickFrom(seed: number): Draw {
   const pick = uniformPick(seed)
   return (below) => pick(0, below - 1)
 }
@@ -50,7 +50,7 @@ function pickFrom(seed: number): Pick {
 const dtypes: readonly DType[] = ['f32', 'f64', 'bf16', 'f16', 'i32', 'u8', 'bool']
 
 /** Some axes of a mesh, as a group. */
-function groupIn(mesh: Mesh, pick: Pick): Group {
+function groupIn(mesh: Mesh, pick: Draw): Group {
   const some = mesh.filter(() => pick(2) === 0)
   const chosen = some.length > 0 ? some : [mesh[pick(mesh.length)]!]
   const zigzag = chosen.find(({ order }) => order === 'zigzag')
@@ -63,7 +63,7 @@ type Build = (x: Node) => Node
 function randomCollective(
   mesh: Mesh,
   kind: string,
-  pick: Pick,
+  pick: Draw,
 ): { readonly type: ValueType; readonly build: Build } {
   const group = groupIn(mesh, pick)
   const size = groupSize(group)
@@ -169,11 +169,14 @@ const paths = (func: Func) => ({
   outputPaths: func.results.map((_, i) => `y${i}`),
 })
 
-async function build({ func, mesh }: Local, threads: number): Promise<BuiltProgram & ArenaLayout> {
+type Built = Pick<BuiltProgram, 'source' | 'collectives' | 'arenaBytes'> & BuiltProgram['parts'][number]
+
+async function build({ func, mesh }: Local, threads: number): Promise<Built> {
   const { vectorBytes, registers } = await machine()
   const ranks = Array.from({ length: ranksOf(mesh) }, (_, rank) => rank)
-  const built = buildC([{ func, ...paths(func), ranks }], { threads, vectorBytes, registers }, [func.name])
-  return { ...built, inputs: built.parts[0]!.inputs, outputs: built.parts[0]!.outputs }
+  const part = { func, ranks, ...paths(func) }
+  const built = buildC([part], { threads, vectorBytes, registers }, [func.name])
+  return { ...built, ...built.parts[0]! }
 }
 
 interface Run {

@@ -71,12 +71,18 @@ export const siteOf = (node: Node): CollectiveSite => ({
   source: placeOf(node),
 })
 
-/** The function of one collective, given its number in the program and how channels are numbered. */
+/** C name of what is to be done at a collective, and of its function's argument. */
+export const constantOf = (site: number): string => `collective_${site}`
+
+/**
+ * The function of one collective, given its number in the program and how channels are numbered, and the constant that
+ * says what it does, where a whole group meets.
+ */
 export function emitCollective(
   node: Node,
   site: number,
   channelNumber: (name: string) => number,
-): Pick<KernelText, 'body' | 'nature'> {
+): Pick<KernelText, 'body' | 'nature'> & { readonly constant?: string } {
   const attrs = collectiveAttrs(node)
   if (node.op === sendOp || node.op === receiveOp) {
     const { peer, channel } = messageAttrs(node)
@@ -130,7 +136,8 @@ export function emitCollective(
   const values = Object.entries(fields).map(([name, value]) => `.${name} = ${value}`)
   return {
     nature: { kind: alone ? 'serial' : 'team' },
-    body: [`static const collective c = {${values.join(', ')}};`, 'collect(tid, &c, p0, p1);'],
+    body: [`collect(tid, &${constantOf(site)}, p0, p1);`],
+    constant: `static const collective ${constantOf(site)} = {${values.join(', ')}};`,
   }
 }
 

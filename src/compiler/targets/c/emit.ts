@@ -5,8 +5,8 @@
  */
 import { readFileSync } from 'node:fs'
 import { InternalError } from '../../../errors.ts'
-import { collectivesText, hosting } from './collectives.ts'
-import type { Block, KernelStep, LoopStep, Step } from './lower.ts'
+import { collectivesText, constantOf, hosting } from './collectives.ts'
+import type { Argument, Block, KernelStep, LoopStep, Step } from './lower.ts'
 import type { KernelLibrary } from './kernels.ts'
 import { prelude, type VectorTarget } from './prelude.ts'
 import { numberSites, profileText, type SiteNumbers } from './profile.ts'
@@ -85,7 +85,10 @@ function chosenStep(parts: readonly PartText[], ranks: number): string[] {
 function emitBlock(block: Block, sites: SiteNumbers, base: number, indent: string): string[] {
   const lines: string[] = []
   block.phases.forEach((phase, i) => {
-    for (const chain of phase) lines.push(...emitChain(chain, sites, base, indent))
+    // Messages are on their way while the other work of the phase is done, and all together.
+    const [meeting, others] = [phase.filter(isMeeting), phase.filter((chain) => !isMeeting(chain))]
+    if (phase.length > 1) lines.push(...meeting.map((chain) => emitBeginning(chain, base, indent)))
+    for (const chain of [...others, ...meeting]) lines.push(...emitChain(chain, sites, base, indent))
     // Consecutive phases of the first thread alone need no barrier between them.
     const next = block.phases[i + 1]
     if (!(isSerial(phase) && next && isSerial(next))) lines.push(`${indent}team_barrier(tid);`)
@@ -94,6 +97,16 @@ function emitBlock(block: Block, sites: SiteNumbers, base: number, indent: strin
 }
 
 const isSerial = (phase: Phase): boolean => phase.every((chain) => chain.kind === 'serial')
+
+/** Nothing but a collective, whose operands are there when the phase begins. */
+const isMeeting = ({ steps }: Chain): boolean =>
+  steps.length === 1 && steps[0]!.kind === 'kernel' && steps[0]!.collective !== undefined
+
+function emitBeginning({ steps }: Chain, base: number, indent: string): string {
+  const step = steps[0] as KernelStep
+  const [operand, result] = step.args.map((argument) => pointer(argument, base))
+  return `${indent}if (tid == 0) begin_collective(&${constantOf(step.collective!)}, ${operand}, ${result});`
+}
 
 /** The steps of a chain; several row kernels take the thread's rows a block at a time. */
 function emitChain(
@@ -131,12 +144,13 @@ const comment = (step: Step): string =>
   (step.kind === 'loop' ? step.comment : describeWork(step.work)).replaceAll('*/', '* /')
 
 function emitCall(step: KernelStep, sites: SiteNumbers, range: readonly string[], base: number): string {
-  const args = step.args.map(
-    ({ storage, bytes }) => `(void *)(${address(storage, base)}${bytes === 0 ? '' : ` + ${bytes}`})`,
-  )
+  const args = step.args.map((argument) => pointer(argument, base))
   if (step.takesScratch) args.push(step.scratch ? address(step.scratch, base) : '0')
   return `SITE(${sites.get(step)!}) ${step.name}(${['tid', ...range, ...args].join(', ')});`
 }
+
+const pointer = ({ storage, bytes }: Argument, base: number): string =>
+  `(void *)(${address(storage, base)}${bytes === 0 ? '' : ` + ${bytes}`})`
 
 function emitLoop(step: LoopStep, sites: SiteNumbers, base: number, indent: string): string[] {
   const inner = `${indent}  `

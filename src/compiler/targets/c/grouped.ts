@@ -262,7 +262,7 @@ static void grouped_dot_${acc}(const int tid, const gemm_plan *g, const long row
             if (p > 0)
               for (long r = 0; r < tall; r++)
                 for (long j = 0; j < columns; j++) edge[r * width + j] = to[at[r] * n + j];
-            compute(depth, left + t * depth, depth, 1, right, packed ? width : g->bRow, edge, width, p > 0);
+            compute(depth, left + t * depth, depth, 1, right, packed ? width : g->bRow, edge, width, p > 0, left + (t + g->rows) * depth, 1);
             for (long r = 0; r < tall; r++) {
               ${T} *const line = to + at[r] * n;
               if (columns == width)

@@ -24,7 +24,7 @@ import {
   type Strides,
 } from './attention.ts'
 import { emitCachedAttention, type CachedAttentionSpec } from './cached-attention.ts'
-import { emitCollective, siteOf, type CollectiveSite } from './collectives.ts'
+import { constantOf, emitCollective, siteOf, type CollectiveSite } from './collectives.ts'
 import { emitConv, type ConvSpec } from './conv.ts'
 import type { Element } from './gemm-plan.ts'
 import { emitDot, type DotSpec, type EmittedKernel, type Packing } from './gemm.ts'
@@ -79,15 +79,19 @@ export class KernelLibrary {
     return this.#channels.size
   }
 
-  /** A function for one collective; returns its name. */
-  collective(node: Node): { readonly name: string; readonly nature: Nature } {
-    const text = emitCollective(node, this.collectives.length, (channel) => {
+  /** A function for one collective, and its number if a group meets in it. */
+  collective(node: Node): { readonly name: string; readonly nature: Nature; readonly site?: number } {
+    const site = this.collectives.length
+    const { constant, ...text } = emitCollective(node, site, (channel) => {
       const number = this.#channels.get(channel) ?? this.#channels.size
       this.#channels.set(channel, number)
       return number
     })
     if (node.op.name !== 'meshIndex') this.collectives.push(siteOf(node))
-    return { name: this.raw(node.op.name, text, node.inputs.length + 1), nature: text.nature }
+    const name = this.raw(node.op.name, text, node.inputs.length + 1)
+    if (constant === undefined) return { name, nature: text.nature }
+    this.#support.push({ name: constantOf(site), code: constant })
+    return { name, nature: text.nature, site }
   }
 
   /** All functions, shared support code first. */

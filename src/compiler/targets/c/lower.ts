@@ -37,6 +37,8 @@ export interface KernelStep {
   readonly takesScratch: boolean
   readonly nature: Nature
   readonly work: Work
+  /** The number of the collective, where ranks meet. */
+  readonly collective?: number
 }
 
 /** A pointer argument: a storage and where in it to start. */
@@ -278,7 +280,7 @@ class Lowering {
   #collective(node: Node, behind: number): number {
     const inputs = node.inputs.map((input) => this.#dense(input))
     const out = this.#storage(node)
-    const { name, nature } = this.#library.collective(node)
+    const { name, nature, site } = this.#library.collective(node)
     const step: KernelStep = {
       kind: 'kernel',
       name,
@@ -287,6 +289,7 @@ class Lowering {
       takesScratch: false,
       nature,
       work: workOfCollective(node),
+      ...(site === undefined ? {} : { collective: site }),
     }
     const place = this.#place(step, nature, [...inputs.map(reads), writes(out)], behind)
     // An element of the result is written by whoever has read that element of all operands.

@@ -52,59 +52,62 @@ int anneal_rank(void) { return world_rank; }
 
 /* ---- one collective ------------------------------------------------------------------------------------------- */
 
-static struct {
+/* What is under way of each collective, and memory for its packed messages: the first to come, the second to go. */
+typedef struct {
   MPI_Request request[2 * RANKS];
-  int peer[2 * RANKS], count;
-} pending;
+  int peer[2 * RANKS], count, begun;
+  char *memory[2];
+} exchange;
+
+static exchange exchanges[COLLECTIVES];
 
 static void begin_receive(const collective *const c, void *const to, const int64_t bytes, const int rank) {
-  pending.peer[pending.count] = rank;
-  MPI_Irecv(to, (int)(bytes / c->element), element_type[c->element], rank, c->site & 0x7fff, world,
-            &pending.request[pending.count++]);
+  exchange *const x = &exchanges[c->site];
+  x->peer[x->count] = rank;
+  MPI_Irecv(to, (int)(bytes / c->element), element_type[c->element], rank, c->site & 0x3fff, world,
+            &x->request[x->count++]);
 }
 
 static void begin_send(const collective *const c, const void *const from, const int64_t bytes, const int rank) {
+  exchange *const x = &exchanges[c->site];
   if (bytes / c->element > INT32_MAX) {
-    fprintf(stderr, "error: %s: a message of %lld elements is more than MPI takes\n", c->name, (long long)(bytes / c->element));
+    fprintf(stderr, "error: %s: a message of %lld elements is more than MPI takes\n", c->name,
+            (long long)(bytes / c->element));
     MPI_Abort(world, 1);
   }
   traffic[c->site].bytes[world_rank][rank] += bytes;
-  pending.peer[pending.count] = rank;
-  MPI_Isend(from, (int)(bytes / c->element), element_type[c->element], rank, c->site & 0x7fff, world,
-            &pending.request[pending.count++]);
+  x->peer[x->count] = rank;
+  MPI_Isend(from, (int)(bytes / c->element), element_type[c->element], rank, c->site & 0x3fff, world,
+            &x->request[x->count++]);
 }
 
-static void finish_pending(const collective *const c) {
-  const double limit = patience, began = limit > 0 ? wall_clock() : 0;
+static void finish_messages(const collective *const c) {
+  exchange *const x = &exchanges[c->site];
+  const double began = patience > 0 ? wall_clock() : 0;
   for (int64_t tries = 0;; tries++) {
     int done;
-    MPI_Testall(pending.count, pending.request, &done, MPI_STATUSES_IGNORE);
+    MPI_Testall(x->count, x->request, &done, MPI_STATUSES_IGNORE);
     if (done) break;
     if (tries > 2000) sched_yield();
-    if (limit > 0 && tries % 1000 == 999 && wall_clock() - began > limit) {
-      for (int i = 0; i < pending.count; i++) {
-        MPI_Request_get_status(pending.request[i], &done, MPI_STATUS_IGNORE);
-        if (!done) give_up(c, world_rank, pending.peer[i]);
+    if (patience > 0 && tries % 1000 == 999 && wall_clock() - began > patience) {
+      for (int i = 0; i < x->count; i++) {
+        MPI_Request_get_status(x->request[i], &done, MPI_STATUS_IGNORE);
+        if (!done) give_up(c, world_rank, x->peer[i]);
       }
     }
   }
-  pending.count = 0;
+  x->count = 0;
 }
 
-/* Memory for packed messages, in and out; it grows to the largest and stays. */
-static char *room(const int which, const int64_t bytes) {
-  static char *memory[2];
-  static int64_t size[2];
-  if (size[which] < bytes) {
-    free(memory[which]);
-    memory[which] = malloc((size_t)(bytes + 64));
-    size[which] = bytes;
-    if (!memory[which]) {
-      fprintf(stderr, "error: no memory for messages of %lld bytes\n", (long long)bytes);
-      MPI_Abort(world, 1);
-    }
+/* The same at every call, so made at the first. */
+static char *room(const collective *const c, const int which, const int64_t bytes) {
+  char **const memory = &exchanges[c->site].memory[which];
+  if (!*memory) *memory = malloc((size_t)(bytes + 64));
+  if (!*memory) {
+    fprintf(stderr, "error: %s: no memory for messages of %lld bytes\n", c->name, (long long)bytes);
+    MPI_Abort(world, 1);
   }
-  return memory[which];
+  return *memory;
 }
 
 /* The same move with one side packed from byte `at` on. */
@@ -136,69 +139,122 @@ static void copy_packed(char *const out, const char *const in, const move *const
   }
 }
 
-static void collect(const int tid, const collective *const c, const char *const operand, char *const result) {
-  if (tid != 0) return;
-  traffic[c->site].calls[world_rank]++;
-  int ranks[RANKS];
-  group_ranks(c, world_rank, ranks);
-  const int me = member_of(c->axes, c->step, world_rank), n = c->members;
-  move mine[MAX_MOVES], m[MAX_MOVES];
-  const int own = moves_between(c, me, me, mine);
-  int64_t in_bytes = 0, out_bytes = 0;
-  if (c->kind != SHARD) {
-    for (int i = 0; i < n; i++) {
-      in_bytes += total_bytes(m, moves_between(c, i, me, m));
-      out_bytes += total_bytes(m, moves_between(c, me, i, m));
-    }
+/* Where the message from each member lies, one after the other, and how many bytes come and go in all. */
+typedef struct {
+  int ranks[RANKS], me;
+  int64_t from[RANKS], in_bytes, out_bytes;
+} route;
+
+static route route_of(const collective *const c) {
+  route r = {.me = member_of(c->axes, c->step, world_rank)};
+  move m[MAX_MOVES];
+  group_ranks(c, world_rank, r.ranks);
+  for (int i = 0; i < c->members; i++) {
+    r.from[i] = r.in_bytes;
+    r.in_bytes += total_bytes(m, moves_between(c, i, r.me, m));
+    r.out_bytes += total_bytes(m, moves_between(c, r.me, i, m));
   }
-  char *const incoming = room(0, in_bytes), *const outgoing = room(1, out_bytes);
-  const char *in[RANKS];
-  int64_t at = 0;
-  for (int s = 0; s < n && c->kind != SHARD; s++) {
-    const int count = moves_between(c, s, me, m);
+  return r;
+}
+
+/* Sends this rank's pieces and asks for those of the others; the operand stays as it is until the end. */
+static void begin_collective(const collective *const c, const char *const operand, char *const result) {
+  if (c->kind == SHARD) return;
+  const route r = route_of(c);
+  char *const incoming = room(c, 0, r.in_bytes), *const outgoing = room(c, 1, r.out_bytes);
+  move m[MAX_MOVES];
+  for (int i = 1; i < c->members; i++) {
+    const int s = (r.me + c->members - i) % c->members;
+    const int count = moves_between(c, s, r.me, m);
     const int64_t bytes = total_bytes(m, count);
-    in[s] = incoming + at;
-    if (s == me) {
-      if (c->combine && is_run(mine, own)) in[me] = operand + mine[0].from;
-      else if (c->combine) copy_packed(incoming + at, operand, mine, own, 0);
-    } else if (bytes > 0) {
-      const int direct = !c->combine && is_run(m, count);
-      begin_receive(c, direct ? result + m[0].to : incoming + at, bytes, ranks[s]);
-    }
-    at += bytes;
+    /* What is not combined and lies in one piece comes straight to its place. */
+    if (bytes > 0)
+      begin_receive(c, !c->combine && is_run(m, count) ? result + m[0].to : incoming + r.from[s], bytes, r.ranks[s]);
   }
-  at = 0;
-  for (int i = 1; i < n && c->kind != SHARD; i++) {
-    const int d = (me + i) % n; /* not all to the same one at first */
-    const int count = moves_between(c, me, d, m);
+  int64_t at = 0;
+  for (int i = 1; i < c->members; i++) {
+    const int d = (r.me + i) % c->members; /* not all to the same one at first */
+    const int count = moves_between(c, r.me, d, m);
     const int64_t bytes = total_bytes(m, count);
     if (bytes == 0) continue;
     if (!is_run(m, count)) copy_packed(outgoing + at, operand, m, count, 0);
-    begin_send(c, is_run(m, count) ? operand + m[0].from : outgoing + at, bytes, ranks[d]);
+    begin_send(c, is_run(m, count) ? operand + m[0].from : outgoing + at, bytes, r.ranks[d]);
     at += bytes;
   }
+  exchanges[c->site].begun = 1;
+}
+
+/* Combines all members' copies of this member's part. */
+static void combine_own(const collective *const c, const route *const r, const char *const operand, char *const result,
+                        const move *const own, const int count) {
+  char *const incoming = room(c, 0, r->in_bytes);
+  const char *in[RANKS];
+  for (int i = 0; i < c->members; i++) in[i] = incoming + r->from[i];
+  if (is_run(own, count)) in[r->me] = operand + own[0].from;
+  else copy_packed(incoming + r->from[r->me], operand, own, count, 0);
+  int64_t at = 0;
+  for (int i = 0; i < count; i++) {
+    const move one = packed_side(own[i], at, 1);
+    combine_move(c, &result, 1, in, &one, 0, move_bytes(&one));
+    at += move_bytes(&one);
+  }
+}
+
+static void collect(const int tid, const collective *const c, const char *const operand, char *const result) {
+  if (tid != 0) return;
+  traffic[c->site].calls[world_rank]++;
+  if (!exchanges[c->site].begun) begin_collective(c, operand, result);
+  exchanges[c->site].begun = 0;
+  const route r = route_of(c);
+  move own[MAX_MOVES], m[MAX_MOVES];
+  const int count = moves_between(c, r.me, r.me, own);
   if (!c->combine)
-    for (int i = 0; i < own; i++) copy_move(result, operand, &mine[i], 0, move_bytes(&mine[i]));
-  finish_pending(c);
-  if (c->combine) {
-    at = 0;
-    for (int i = 0; i < own; i++) {
-      const move one = packed_side(mine[i], at, 1);
-      combine_move(c, &result, 1, in, &one, 0, move_bytes(&one));
-      at += move_bytes(&one);
-    }
+    for (int i = 0; i < count; i++) copy_move(result, operand, &own[i], 0, move_bytes(&own[i]));
+  if (c->kind == SHARD) return;
+  finish_messages(c);
+  if (c->combine) combine_own(c, &r, operand, result, own, count);
+  for (int i = 1; i < c->members; i++) {
+    const int s = (r.me + i) % c->members;
     if (c->kind == ALL_REDUCE) {
-      for (int i = 1; i < n; i++) {
-        const int other = (me + i) % n;
-        if (moves_between(c, other, other, m)) begin_receive(c, result + m[0].to, m[0].bytes, ranks[other]);
-        if (own) begin_send(c, result + mine[0].to, mine[0].bytes, ranks[other]);
-      }
-      finish_pending(c);
-    }
-  } else if (c->kind != SHARD) {
-    for (int s = 0; s < n; s++) {
-      const int count = moves_between(c, s, me, m);
-      if (s != me && count > 0 && !is_run(m, count)) copy_packed(result, in[s], m, count, 1);
+      if (moves_between(c, s, s, m)) begin_receive(c, result + m[0].to, m[0].bytes, r.ranks[s]);
+      if (count > 0) begin_send(c, result + own[0].to, own[0].bytes, r.ranks[s]);
+    } else if (!c->combine) {
+      const int parts = moves_between(c, s, r.me, m);
+      if (parts > 0 && !is_run(m, parts)) copy_packed(result, room(c, 0, r.in_bytes) + r.from[s], m, parts, 1);
     }
   }
+  finish_messages(c);
+}
+
+/* ---- messages between stages ------------------------------------------------------------------------------------ */
+
+/* What this rank sent over a channel and may still be on its way: the sender goes on as soon as it is copied. */
+static struct {
+  char *copy;
+  MPI_Request request;
+} letters[CHANNELS];
+
+static void send_value(const collective *const c, const int channel, const int peer, const int64_t bytes, const void *const from) {
+  int ranks[RANKS];
+  group_ranks(c, world_rank, ranks);
+  if (letters[channel].copy) MPI_Wait(&letters[channel].request, MPI_STATUS_IGNORE);
+  else letters[channel].copy = malloc((size_t)bytes);
+  if (!letters[channel].copy) {
+    fprintf(stderr, "error: %s: no memory for a message of %lld bytes\n", c->name, (long long)bytes);
+    MPI_Abort(world, 1);
+  }
+  memcpy(letters[channel].copy, from, (size_t)bytes);
+  MPI_Isend(letters[channel].copy, (int)bytes, MPI_BYTE, ranks[peer], 0x4000 + channel, world, &letters[channel].request);
+  traffic[c->site].calls[world_rank]++;
+  traffic[c->site].bytes[world_rank][ranks[peer]] += bytes;
+}
+
+static void receive_value(const collective *const c, const int channel, const int peer, const int64_t bytes, void *const to) {
+  int ranks[RANKS];
+  group_ranks(c, world_rank, ranks);
+  exchange *const x = &exchanges[c->site];
+  x->peer[x->count] = ranks[peer];
+  MPI_Irecv(to, (int)bytes, MPI_BYTE, ranks[peer], 0x4000 + channel, world, &x->request[x->count++]);
+  finish_messages(c);
+  traffic[c->site].calls[world_rank]++;
 }
