@@ -79,8 +79,11 @@ function zero(level: ShardLevel, microbatches = 1): Variation {
   return { collectives: sharded.pieces, optimizer: { after: sharded.after }, microbatches }
 }
 
-/** Keys and values of one rank's tokens. */
-const keys = (2 * activation) / ranks
+/** One rank's share of the tokens, and their keys and values. */
+const part = activation / ranks
+const keys = 2 * part
+
+const repeated = <T>(count: number, value: T): T[] => Array<T>(count).fill(value)
 
 interface Picture {
   readonly title: string
@@ -133,21 +136,30 @@ const steps: Readonly<Record<string, Picture>> = {
         share: ranks,
         collectives: {
           F: [collective('allGather', ranks * keys, 'before')],
-          B: [collective('reduceScatter', ranks * keys, 'after')],
+          B: [
+            collective('allGather', ranks * keys, 'before'),
+            collective('reduceScatter', ranks * keys, 'after'),
+          ],
         },
       },
+      // There: queries, keys, values, and in the backward pass results and their gradients; back: results, gradients.
       heads: {
         share: ranks,
-        collectives: inBoth(
-          collective('allToAll', (3 * activation) / ranks, 'before'),
-          collective('allToAll', activation / ranks, 'after'),
-        ),
+        collectives: {
+          F: [collective('allToAll', 3 * part, 'before'), collective('allToAll', part, 'after')],
+          B: [collective('allToAll', 5 * part, 'before'), collective('allToAll', 3 * part, 'after')],
+        },
       },
+      // In the backward pass the gradients of keys and values travel with them, and home at the end.
       ring: {
         share: ranks,
-        collectives: inBoth(
-          ...Array.from({ length: ranks - 1 }, () => collective('shift', keys, 'prefetch')),
-        ),
+        collectives: {
+          F: repeated(ranks - 1, collective('shift', keys, 'prefetch')),
+          B: [
+            ...repeated(ranks - 1, collective('shift', 2 * keys, 'prefetch')),
+            collective('shift', keys, 'after'),
+          ],
+        },
       },
     },
   },
