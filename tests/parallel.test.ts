@@ -4,79 +4,28 @@
  */
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import type { Mesh, MeshAxis } from '../src/compiler/graph/mesh.ts'
-import { compile, sizeOf, type CompileOptions, type Program } from '../src/compiler/index.ts'
-import { resolveConfig, type LanguageConfig, type LanguageOverrides } from '../src/models/language/config.ts'
-import { stepSource, type Source } from '../src/train/programs.ts'
-import type { Parallel } from '../src/compiler/ranked.ts'
-import { parallelOf } from '../src/parallel/plan.ts'
-import { makeSchedule } from '../src/parallel/schedule/index.ts'
+import { compile, type CompileOptions, type Program } from '../src/compiler/index.ts'
+import { convNet } from './conv-net.ts'
+import type { LanguageOverrides } from '../src/models/language/config.ts'
 import { batchPlaces } from '../src/train/parallel.ts'
-import { pipelineSources } from '../src/train/pipeline.ts'
-import { planOf } from './plans.ts'
-
-const vocab = 16
-
-const configOf = (overrides: LanguageOverrides): LanguageConfig =>
-  resolveConfig({
-    batch: 4,
-    steps: 10,
-    ...overrides,
-    model: { layers: 2, width: 16, heads: 4, kvHeads: 4, context: 8, ...overrides.model },
-  } as LanguageOverrides)
+import { stepSource, type Source } from '../src/train/programs.ts'
+import { assertAgree, configOf, fillInputs, pipelined, productFlops, ran, spread, vocab } from './plans.ts'
 
 const language = (overrides: LanguageOverrides): Source => stepSource(configOf(overrides), vocab)
 
-/** Deterministic values of a sensible kind for every input. */
-function fillInputs(program: Program): void {
-  let seed = 1
-  const random = (): number => (seed = (seed * 16807) % 2147483647) / 2147483647
-  for (const [path, { dtype, shape }] of program.inputs) {
-    const values = Array.from({ length: sizeOf(shape) }, () =>
-      path === 'tokens'
-        ? Math.floor(random() * vocab)
-        : dtype === 'i32'
-          ? 3
-          : path.endsWith('.v')
-            ? random() / 10
-            : random() - 0.5,
-    )
-    program.write(path, values)
-  }
-}
-
-async function agrees(
-  source: Source,
-  plan: string,
-  {
-    within,
-    pipeline,
-    mesh,
-    ...common
-  }: CompileOptions & {
-    readonly within: number
-    readonly pipeline?: Parallel['pipeline']
-    readonly mesh?: Mesh
-  },
+/** Runs the step on one device and under each plan. */
+async function agree(
+  source: Pick<Source, 'inputs' | 'body'>,
+  plans: readonly string[],
+  within: number,
+  common: CompileOptions = {},
+  see: (plan: string, one: Program, many: Program) => void = () => {},
 ): Promise<void> {
-  const run = async (options: CompileOptions): Promise<Program> => {
-    const program = await compile(source.body, source.inputs, { target: 'reference', ...common, ...options })
-    fillInputs(program)
-    program.runBlocking()
-    return program
-  }
-  const one = await run({})
-  const many = await run({
-    parallel: {
-      ...parallelOf({ ...planOf(plan), ...(mesh ? { mesh } : {}) }),
-      ...(pipeline ? { pipeline } : {}),
-    },
-  })
-  for (const path of one.outputs.keys()) {
-    const [want, got] = [Array.from(one.view(path)), Array.from(many.view(path))]
-    const scale = want.reduce((most, x) => Math.max(most, Math.abs(x)), 1e-3)
-    const worst = want.reduce((most, x, i) => Math.max(most, Math.abs(x - got[i]!) / scale), 0)
-    assert.ok(worst <= within, `${plan}: ${path} differs by ${worst}`)
+  const one = await ran(source, common)
+  for (const plan of plans) {
+    const many = await ran(source, { ...common, parallel: spread(plan) })
+    assertAgree(plan, one, many, within)
+    see(plan, one, many)
   }
 }
 
@@ -96,91 +45,121 @@ const plans = [
   'data=2 tensor=2',
   'data=2 tensor=2 zero=3 sequence',
   'data=2 context=2 zero=2',
+  'data=2 context=2 attention=ring',
+  'data=4 tensor=2 zero=3',
+  'data=2 tensor=4 zero=2 sequence',
+  'data=2 context=4 zero=1 attention=ring',
   'data=2 context=2 tensor=2 zero=1 sequence',
+  'data=2 context=2 tensor=2 zero=3 sequence attention=ring',
 ]
 
-const models: Readonly<Record<string, LanguageOverrides>> = {
-  modern: {},
-  gpt2: { model: { block: 'gpt2' } },
-  'grouped heads, dropout': { model: { kvHeads: 2, dropout: 0.2 } },
-  muon: { optim: { name: 'muon' } },
-  accumulation: { accumulate: 2 },
-  recompute: {},
-} as unknown as Readonly<Record<string, LanguageOverrides>>
+/** What a model has besides: some of the plans will do. */
+const fewer = plans.filter((_, i) => i % 3 === 2)
 
-for (const [name, overrides] of Object.entries(models)) {
-  const source = language(overrides)
-  test(`${name}: every plan equals one device`, async () => {
-    for (const plan of plans) {
-      const impossible =
-        (name === 'accumulation' && plan.startsWith('data=4')) ||
-        (name.startsWith('grouped') && plan.startsWith('tensor=4'))
-      if (!impossible) await agrees(source, plan, { recompute: name === 'recompute', within: 1e-11 })
-    }
-  })
+const models = {
+  modern: { overrides: {}, plans },
+  gpt2: { overrides: { model: { block: 'gpt2' } }, plans },
+  'grouped heads, dropout': {
+    overrides: { model: { kvHeads: 2, dropout: 0.2 } },
+    plans: [...fewer.filter((plan) => !plan.includes('tensor=4')), 'data=2 tensor=2 sequence'],
+  },
+  muon: { overrides: { optim: { name: 'muon' } }, plans: [...fewer, 'data=2 zero=1'] },
+  accumulation: { overrides: { accumulate: 2 }, plans: fewer.filter((plan) => !plan.includes('data=4')) },
+} as unknown as Readonly<Record<string, { overrides: LanguageOverrides; plans: readonly string[] }>>
+
+for (const [name, { overrides, plans }] of Object.entries(models)) {
+  test(`${name}: every plan equals one device`, () => agree(language(overrides), plans, 1e-11))
 }
 
-test('experts: every plan equals one device, with experts spread over ranks or not', async () => {
-  const spread = ['expert=2', 'expert=4', 'data=2 expert=2 zero=2', 'expert=2 tensor=2', 'context=2 expert=2']
-  const few = ['data=4', 'data=2 zero=3', 'tensor=2', 'data=2 context=2 tensor=2 zero=1 sequence', ...spread]
-  const mixtures = [
-    { balance: 'bias', sharedExperts: 1 },
-    { balance: 'loss', routing: 'sigmoid' },
-  ] as const
-  for (const settings of mixtures) {
-    const source = language({ model: { experts: 4, topK: 2, ...settings } })
-    for (const plan of few) await agrees(source, plan, { within: 1e-11 })
+test('six ranks, and widths that are no powers of two', async () => {
+  const overrides = { batch: 6, model: { heads: 3, kvHeads: 3, width: 24, context: 12 } }
+  await agree(
+    language(overrides as LanguageOverrides),
+    ['data=3 tensor=2 zero=1', 'data=3 zero=3', 'tensor=3 sequence', 'context=3 data=2 attention=ring'],
+    1e-11,
+  )
+})
+
+test('a convolutional network: every plan equals one device, and no product is computed twice', async () => {
+  const spatial = plans.filter((plan) => !plan.includes('context'))
+  for (const accumulate of [1, 2]) {
+    await agree(convNet({ accumulate }), spatial, 1e-11, {}, (plan, one, many) =>
+      assert.equal(productFlops(many), productFlops(one), plan),
+    )
   }
 })
 
 test('data-parallel widths 1, 2, 4 and 8 give the same bits', async () => {
+  const widths = ['data=2', 'data=4', 'data=8']
   for (const name of ['modern', 'gpt2', 'muon']) {
-    const source = language({ ...models[name], batch: 8 })
-    for (const plan of ['data=2', 'data=4', 'data=8']) await agrees(source, plan, { leaves: 8, within: 0 })
+    await agree(language({ ...models[name]!.overrides, batch: 8 }), widths, 0, { leaves: 8 })
+  }
+})
+
+test('accumulated microbatches are one big batch, and recomputing changes no bit', async () => {
+  for (const block of ['modern', 'gpt2']) {
+    const sized = (accumulate: number): Source =>
+      language({ accumulate, model: { block } } as LanguageOverrides)
+    // The same examples, cut into microbatches.
+    const whole = await ran(sized(1), {})
+    for (const accumulate of [2, 4]) {
+      assertAgree(`${accumulate} microbatches`, whole, await ran(sized(accumulate), {}), 1e-11)
+    }
+    for (const plan of [null, 'data=2 tensor=2 zero=2', 'context=2 tensor=2 attention=ring']) {
+      const parallel = plan === null ? {} : { parallel: spread(plan) }
+      const kept = await ran(sized(1), { recompute: false, ...parallel })
+      const made = await ran(sized(1), { recompute: true, ...parallel })
+      assertAgree(`recomputing, ${plan}`, kept, made, 0)
+      assert.ok(made.flops > kept.flops)
+    }
   }
 })
 
 test('pipelines equal gradient accumulation on one device, alone and with other axes', async () => {
   const cases = [
     ['pipe=2', 'gpipe', 1],
-    ['pipe=2', '1f1b', 1],
     ['pipe=4', '1f1b', 1],
     ['pipe=2', 'interleaved', 2],
-    ['pipe=2 data=2', '1f1b', 1],
     ['data=2 pipe=2 tensor=2 zero=1 sequence', '1f1b', 1],
+    ['pipe=2 data=2', '1f1b', 1],
+    ['pipe=4 data=2 zero=1', '1f1b', 1],
+    ['pipe=2 data=2 zero=1', 'interleaved', 2],
+    ['pipe=2 data=2 zero=2', 'zb-h1', 1],
+    ['pipe=2 data=2 zero=3', '1f1b', 1],
+    ['pipe=2 tensor=2 sequence', 'gpipe', 1],
+    ['pipe=2 tensor=4', 'dualpipe-v', 1],
     ['pipe=2 context=2 attention=ring', 'gpipe', 1],
+    ['pipe=2 context=2 data=2 attention=ring', 'zb-h2', 1],
+    ['pipe=2 context=2 tensor=2 sequence attention=ring', 'dualpipe-v', 1],
+    ['pipe=2 context=2 tensor=2 attention=heads', 'interleaved', 2],
   ] as const
-  for (const block of ['modern', 'gpt2'] as const) {
+  for (const [at, block] of (['modern', 'gpt2'] as const).entries()) {
     const config = configOf({ batch: 8, accumulate: 4, model: { layers: 4, block } } as LanguageOverrides)
-    for (const [plan, name, stagesPerRank] of cases) {
-      const { mesh } = planOf(plan)
-      const { size } = mesh.find((axis) => axis.name === 'pipe')!
-      const schedule = makeSchedule(name, { ranks: size, microbatches: 4, stagesPerRank })
-      const stages = pipelineSources(config, vocab, mesh, 'pipe', schedule)
-      const pipe: MeshAxis = { name: 'pipe', size, ...(stagesPerRank > 1 ? { order: stagesPerRank } : {}) }
-      const ordered = mesh.map((axis) => (axis.name === 'pipe' ? pipe : axis))
-      await agrees(stepSource(config, vocab), `${plan} ${name}`, {
-        within: 1e-11,
-        pipeline: { axis: 'pipe', stages },
-        mesh: ordered,
-      })
+    const source = stepSource(config, vocab)
+    const one = await ran(source, {})
+    for (const [plan, name, stagesPerRank] of cases.filter((_, i) => i < 4 || i % 2 === at)) {
+      const many = await ran(source, { parallel: pipelined(config, plan, name, stagesPerRank) })
+      assertAgree(`${block} ${plan} ${name}`, one, many, 1e-11)
     }
   }
 })
 
-test('a mixture of experts equals one device, its experts on several ranks or not', async () => {
-  for (const balance of ['bias', 'loss'] as const) {
-    const model = { experts: 4, topK: 2, sharedExperts: 1, balance }
-    const source = language({ batch: 4, model } as unknown as LanguageOverrides)
-    for (const plan of [
-      'data=2',
-      'expert=2',
-      'expert=4',
-      'data=2 expert=2',
-      'expert=2 tensor=2 zero=1',
-      'data=2 expert=2 context=2 zero=3',
-    ])
-      await agrees(source, plan, { within: 1e-11 })
+test('a mixture of experts: every plan equals one device, its experts on several ranks or not', async () => {
+  const over = [
+    'expert=2',
+    'expert=4',
+    'data=2 expert=2 zero=2',
+    'expert=2 tensor=2 zero=1',
+    'context=2 expert=2',
+  ]
+  const few = ['data=4', 'data=2 zero=3', 'tensor=2', 'data=2 context=2 tensor=2 zero=1 sequence', ...over]
+  const mixtures = [
+    { balance: 'bias', sharedExperts: 1 },
+    { balance: 'loss', routing: 'sigmoid' },
+  ] as const
+  for (const settings of mixtures) {
+    const source = language({ model: { experts: 4, topK: 2, ...settings } } as LanguageOverrides)
+    await agree(source, few, 1e-11)
   }
 })
 
@@ -191,7 +170,7 @@ test('the same bits however a batch is spread over ranks and microbatches', asyn
     const program = await compile(body, inputs, {
       target: 'reference',
       leaves: 8,
-      ...(data > 1 ? { parallel: parallelOf(planOf(`data=${data}`)) } : {}),
+      ...(data > 1 ? { parallel: spread(`data=${data}`) } : {}),
     })
     fillInputs(program)
     const tokens = Array.from(program.view('tokens'))

@@ -165,7 +165,10 @@ export async function compile<I extends Tree<ValueType>>(
     partitionProgram(
       options.parallel.pipeline?.stages.map(stage) ?? [{ ...traced, func: whole }],
       new Map(traced.inputPaths.map((path, i) => [path, whole.params[i]!.type])),
-      options.parallel,
+      {
+        ...options.parallel,
+        placement: { ...options.parallel.placement, exact: policies.leaves > 0 },
+      },
     )
   const func = cut?.parts[0]?.func ?? whole
   const flops = cut

@@ -3,6 +3,9 @@
  * action waits for the one before it (`barrier`), so that a compiled program does what the schedule says, no earlier and
  * no later, and holds as many activations as the schedule promises. Gradients of microbatches are added in their order,
  * pairwise as leaves of a batch are, which makes a pipeline equal to gradient accumulation on one device, bit for bit.
+ *
+ * A split backward pass is one gradient all the same. Its gradients of weights stand behind late barriers, which say
+ * when they are wanted, and the compiler moves what is for them alone to that place (compiler/passes/sink.ts).
  */
 import { InternalError } from '../errors.ts'
 import type { Group } from '../compiler/graph/mesh.ts'
@@ -10,10 +13,8 @@ import type { Node } from '../compiler/graph/node.ts'
 import { add } from '../compiler/ops/add.ts'
 import { barrier } from '../compiler/ops/barrier.ts'
 import { get } from '../compiler/ops/get.ts'
-import { grad } from '../compiler/ops/grad.ts'
-import { mul } from '../compiler/ops/mul.ts'
+import { pullback } from '../compiler/ops/grad.ts'
 import { receive, send } from '../compiler/ops/send.ts'
-import { sum } from '../compiler/ops/sum.ts'
 import type { Stages } from '../compiler/trace/stages.ts'
 import { isMessage, type Instruction, type Message } from './schedule/index.ts'
 
@@ -21,6 +22,8 @@ export interface PipelineRank {
   readonly stages: Stages
   readonly instructions: readonly Instruction[]
   readonly microbatches: number
+  /** Backward passes make gradients of inputs only; those of weights are actions of their own. */
+  readonly splitBackward: boolean
   /** The mesh axis of the pipeline. */
   readonly group: Group
   /** Inputs of a stage for a microbatch. `after` is applied to what must not be touched before its turn. */
@@ -46,12 +49,13 @@ export function runRank(rank: PipelineRank): PipelineResult {
   const end = stages.count - 1
   const passes = new Map<
     string,
-    { readonly carried: Node[]; readonly out: readonly Node[]; inputs: ReadonlyMap<string, Node> }
+    { readonly carried: readonly Node[]; readonly out: readonly Node[]; inputs: ReadonlyMap<string, Node> }
   >()
   // What is on its way between stages, by `forward 2.3`: for stage 2, microbatch 3.
   const activations = new Map<string, readonly Node[]>()
   const gradients = new Map<number, Map<string, PairwiseSum>>()
   const losses = new PairwiseSum()
+  const weightGradients = new Map<string, ReadonlyMap<string, Node>>()
   let before: readonly Node[] = []
   const after = (x: Node): Node => before.reduce((value, token) => barrier(value, token), x)
   const take = (direction: string, stage: number, microbatch: number): Node[] => {
@@ -61,38 +65,45 @@ export function runRank(rank: PipelineRank): PipelineResult {
     return found.map(after)
   }
   const forward = (stage: number, microbatch: number): void => {
-    const carried = stage === 0 ? [] : take('forward', stage, microbatch)
     const inputs = rank.inputs(stage, microbatch, after)
+    const carried = stage === 0 ? stages.begin(inputs) : take('forward', stage, microbatch)
     const out = stages.run(stage, inputs, carried)
     passes.set(`${stage}.${microbatch}`, { carried, out, inputs })
     if (stage === end) losses.add(out[1]!)
     else activations.set(`forward ${stage + 1}.${microbatch}`, out)
     before = out
   }
+  // The whole backward pass is traced at once; where it is split, gradients of weights are taken from it later.
   const backward = (stage: number, microbatch: number): void => {
     const { carried, out, inputs } = passes.get(`${stage}.${microbatch}`)!
     passes.delete(`${stage}.${microbatch}`)
-    const objective =
-      stage === end
-        ? mul(out[0]!, after(rank.one))
-        : take('backward', stage, microbatch)
-            .map((g, i) =>
-              sum(
-                mul(out[i]!, g),
-                out[i]!.shape.map((_, axis) => axis),
-              ),
-            )
-            .reduce(add)
     const paths = rank.parameters(stage)
-    const handle = grad(objective, [...carried, ...paths.map((path) => inputs.get(path)!)])
+    const cotangents = stage === end ? [after(rank.one)] : take('backward', stage, microbatch)
+    const handle = pullback(out.slice(0, cotangents.length), cotangents, [
+      ...carried,
+      ...paths.map((path) => inputs.get(path)!),
+    ])
     const parts = handle.types.map((_, i) => get(handle, i))
     const down = parts.slice(0, carried.length)
     activations.set(`backward ${stage - 1}.${microbatch}`, down)
-    const sums =
-      gradients.get(stage) ?? new Map<string, PairwiseSum>(paths.map((path) => [path, new PairwiseSum()]))
-    paths.forEach((path, i) => sums.get(path)!.add(parts[carried.length + i]!))
+    const own = new Map(paths.map((path, i) => [path, parts[carried.length + i]!]))
+    if (rank.splitBackward) {
+      weightGradients.set(`${stage}.${microbatch}`, own)
+      before = down
+    } else before = [...down, ...accumulate(stage, own)]
+  }
+  const accumulate = (stage: number, parts: ReadonlyMap<string, Node>): Iterable<Node> => {
+    const sums = gradients.get(stage) ?? new Map([...parts.keys()].map((path) => [path, new PairwiseSum()]))
+    for (const [path, part] of parts) sums.get(path)!.add(part)
     gradients.set(stage, sums)
-    before = [...down, ...[...sums.values()].map((sum) => sum.latest)]
+    return [...sums.values()].map((sum) => sum.latest)
+  }
+  const weights = (stage: number, microbatch: number): void => {
+    const parts = [...weightGradients.get(`${stage}.${microbatch}`)!]
+    weightGradients.delete(`${stage}.${microbatch}`)
+    const late = (x: Node): Node =>
+      before.reduce((value, token) => barrier(value, token, `W ${stage}.${microbatch}`), x)
+    before = [...accumulate(stage, new Map(parts.map(([path, part]) => [path, late(part)])))]
   }
   const exchange = ({ kind, stage, microbatch, peer, direction }: Message): void => {
     // A forward message is named by the stage it goes to, a backward one too.
@@ -110,7 +121,7 @@ export function runRank(rank: PipelineRank): PipelineResult {
     if (isMessage(instruction)) exchange(instruction)
     else if (instruction.kind === 'F') forward(instruction.stage, instruction.microbatch)
     else if (instruction.kind === 'B') backward(instruction.stage, instruction.microbatch)
-    else throw new InternalError('pipeline: a split backward pass was not lowered')
+    else weights(instruction.stage, instruction.microbatch)
   }
   return {
     loss: losses.total,

@@ -13,6 +13,8 @@ const axes = ['pipe', 'data', 'expert', 'context', 'tensor'] as const
 export function planOf({ mesh, parallel }: LanguageConfig): Plan {
   const order = (name: (typeof axes)[number]): Pick<MeshAxis, 'order'> => {
     if (name === 'context' && parallel.attention === 'ring') return { order: 'zigzag' }
+    // Its stages lie on the ranks as a V: each has one from the front and one from the back.
+    if (name === 'pipe' && parallel.schedule === 'dualpipe-v') return { order: 'zigzag' }
     return name === 'pipe' && stagesPerRank({ parallel }) > 1 ? { order: parallel.stages } : {}
   }
   return {

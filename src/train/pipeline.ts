@@ -109,6 +109,7 @@ export function pipelineSources(
         stages,
         instructions: instructions[place]!,
         microbatches: count,
+        splitBackward: schedule.splitBackward,
         group,
         one: state.step.mul(0).add(1).cast('f32').node,
         parameters: parametersOf,

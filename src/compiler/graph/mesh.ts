@@ -154,20 +154,50 @@ export interface Box {
   readonly at: readonly number[]
 }
 
+/** A stretch of a dimension. */
+type Stretch = readonly [start: number, length: number]
+
+/** What a rank holds of a dimension cut over these axes, in its order. Each axis cuts what the ones before it left. */
+function stretchesOf(mesh: Mesh, axes: readonly string[], extent: number, rank: number): Stretch[] {
+  let held: Stretch[] = [[0, extent]]
+  let length = extent
+  for (const axis of axes) {
+    const { order = 'plain', size } = meshAxis(mesh, axis)
+    const { parts, own } = piecesOfMember(order, size, coordinate(mesh, axis, rank))
+    const piece = length / parts
+    held = own.flatMap((part) => within(held, part * piece, piece))
+    length /= size
+  }
+  return held
+}
+
+/** The part of some stretches, laid end to end, that begins at `start`. */
+function within(stretches: readonly Stretch[], start: number, length: number): Stretch[] {
+  let at = 0
+  return stretches.flatMap(([from, size]): Stretch[] => {
+    const [low, high] = [Math.max(start, at), Math.min(start + length, at + size)]
+    const found: Stretch[] = high > low ? [[from + low - at, high - low]] : []
+    at += size
+    return found
+  })
+}
+
 /** What a rank holds of a value: one box, more where a dimension is not shared out plainly. */
 export function boxesOf(mesh: Mesh, { dims }: Layout, shape: readonly number[], rank: number): Box[] {
   let boxes: Box[] = [{ start: [], size: [], at: [] }]
   dims.forEach((axes, dim) => {
-    const group = groupOf(mesh, axes)
-    const { parts, own } = piecesOfMember(group.order, groupSize(group), memberOf(group, rank))
-    const length = shape[dim]! / parts
-    boxes = boxes.flatMap(({ start, size, at }) =>
-      own.map((part, i) => ({
-        start: [...start, part * length],
-        size: [...size, length],
-        at: [...at, i * length],
-      })),
-    )
+    const stretches = stretchesOf(mesh, axes, shape[dim]!, rank)
+    boxes = boxes.flatMap((box) => {
+      let local = 0
+      return stretches.map(([from, length]): Box => {
+        local += length
+        return {
+          start: [...box.start, from],
+          size: [...box.size, length],
+          at: [...box.at, local - length],
+        }
+      })
+    })
   })
   return boxes
 }

@@ -1,6 +1,9 @@
 /**
  * The value of the first input, available only after the second. Two uses: to keep recomputed values apart from the
  * originals (hash-consing would merge them), and to order work that has no data dependence.
+ *
+ * A late barrier has a name. Work that is needed for nothing but the late barriers of one name is itself done after
+ * them, not before (passes/sink.ts).
  */
 import type { Node } from '../graph/node.ts'
 import type { Op } from '../graph/op.ts'
@@ -22,4 +25,9 @@ export const barrierOp: Op = {
   samples: () => [{ inputs: [valueType('f64', [2, 3]), valueType('f64', [4])] }],
 }
 
-export const barrier = (x: Node, after: Node): Node => apply(barrierOp, [x, after])
+export const barrier = (x: Node, after: Node, late?: string): Node =>
+  apply(barrierOp, [x, after], late === undefined ? {} : { late })
+
+/** The name of a late barrier; undefined for every other node. */
+export const lateName = (node: Node): string | undefined =>
+  node.op === barrierOp ? (node.attrs['late'] as string | undefined) : undefined

@@ -15,7 +15,7 @@ import { barrier } from '../ops/barrier.ts'
 import { callOp, compositeName } from '../ops/call.ts'
 import { fill } from '../ops/constant.ts'
 import { get, getOp } from '../ops/get.ts'
-import { gradOp } from '../ops/grad.ts'
+import { gradOp, gradParts } from '../ops/grad.ts'
 import { input, inputOp } from '../ops/input.ts'
 import { scan, scanAttrs, scanOp } from '../ops/scan.ts'
 import { substitute } from '../trace/functions.ts'
@@ -30,10 +30,11 @@ export function gradient(func: Func): Func {
     if (node.op === getOp && node.inputs[0]!.op === gradOp)
       return gradients.get(inputs[0]!)![node.attrs['index'] as number]
     if (node.op !== gradOp) return undefined
-    const [loss, ...variables] = inputs as [Node, ...Node[]]
-    const cotangents = backward([loss], [fill(1, loss.type)], variables, widened)
+    const { outputs, cotangents: seeds, wrt: variables } = gradParts({ inputs, attrs: node.attrs })
+    const given = seeds ?? outputs.map((loss) => fill(1, loss.type))
+    const cotangents = backward(outputs, given, variables, widened)
     // The grad node itself stays as a handle that only `get` looks at; it is dead afterwards.
-    const handle = currentGraph().intern(gradOp, inputs, {})
+    const handle = currentGraph().intern(gradOp, inputs, node.attrs)
     gradients.set(
       handle,
       variables.map((variable, i) => cotangents[i] ?? fill(0, variable.type)),

@@ -24,6 +24,12 @@ export interface Placement {
   readonly inLoop: (axis: string) => boolean
   /** How a value lies that goes from one pipeline stage to another. */
   readonly boundary: (type: ValueType) => Layout
+  /**
+   * Results are to have the bits of one device however the batch is spread (passes/leaves.ts): what is partial over an
+   * axis that cuts the batch is combined before any arithmetic but a loop's own sum: (a + b) + (c + d) is not
+   * (a + c) + (b + d).
+   */
+  readonly exact?: boolean
   /** How attention sees the keys of other ranks when its positions are cut. */
   readonly context: 'gather' | 'ring' | 'heads'
 }
@@ -48,15 +54,15 @@ const passesPartial = (
   node: Node,
   operands: readonly (Operand | null)[],
   axis: string,
-  { weightAxes }: Placement,
+  { exact, named }: Placement,
 ): boolean => {
+  const moves = node.op.kind === 'movement' || node.op.name === 'neg'
+  // What a loop adds up in its carry meets its own kind only.
+  const carries = node.op.name === 'add' && node.inputs.some(mayBeZeros)
+  if (exact && !moves && !carries && named['batch']?.includes(axis)) return false
   const partial = operands.map((operand) => operand?.layout.partial[axis] === 'sum')
   switch (node.op.name) {
     case 'add':
-      // Sums over the batch are made whole before they meet, except in the carry of a loop: (a + b) + (c + d) is not
-      // (a + c) + (b + d), and the batch may be spread in any way (leaves.ts).
-      if (!weightAxes.includes(axis) && !node.inputs.some(mayBeZeros)) return false
-      return partial.every((open, i) => open || (operands[i] === null && mayBeZeros(node.inputs[i]!)))
     case 'concat':
       return partial.every((open, i) => open || (operands[i] === null && mayBeZeros(node.inputs[i]!)))
     case 'neg':

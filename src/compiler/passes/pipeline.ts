@@ -13,6 +13,7 @@ import { leaves } from './leaves.ts'
 import { precision, type Precision } from './precision.ts'
 import { recompute, type RecomputePolicy } from './recompute.ts'
 import { simplify } from './simplify.ts'
+import { sink } from './sink.ts'
 
 export interface Policies {
   readonly precision: Precision
@@ -39,6 +40,7 @@ export const pipeline: readonly Pass[] = [
   { name: 'inline', run: (func, policies) => inline(func, policies.claimed), legality: { gone: ['grad'] } },
   { name: 'precision', run: (func, policies) => precision(func, policies.precision) },
   { name: 'simplify', run: simplify, legality: { gone: ['grad'] } },
+  { name: 'sink', run: sink },
   { name: 'leaves', run: (func, policies) => leaves(func, policies.leaves) },
 ]
 

@@ -7,7 +7,6 @@ import { InternalError } from '../../errors.ts'
 import type { Node } from '../graph/node.ts'
 import {
   groupOf,
-  groupSize,
   layoutKey,
   meshAxis,
   piecesOf,
@@ -120,7 +119,7 @@ export function bytesSent(mesh: Mesh, bytes: number, from: Layout, moves: readon
   let held = bytes / piecesOf(mesh, from.dims.flat())
   let total = 0
   for (const { kind, axes } of moves) {
-    const size = groupSize(groupOf(mesh, axes))
+    const size = piecesOf(mesh, axes)
     const share = (size - 1) / size
     if (kind === 'shard') held /= size
     else if (kind === 'allReduce') total += 2 * share * held
@@ -147,9 +146,19 @@ export function reshard(mesh: Mesh, held: Held, to: Layout, see: (held: Held) =>
 }
 
 function apply(mesh: Mesh, node: Node, { kind, axes, dim, split, combine }: Move): Node {
+  // What is combined everywhere has no order.
+  if (kind === 'allReduce') {
+    return allReduce(
+      node,
+      groupOf(
+        mesh.map(({ name, size }) => ({ name, size })),
+        axes,
+      ),
+      combine,
+    )
+  }
   const group = groupOf(mesh, axes)
   if (kind === 'shard') return shard(node, group, dim)
-  if (kind === 'allReduce') return allReduce(node, group, combine)
   if (kind === 'reduceScatter') return reduceScatter(node, group, dim)
   if (kind === 'allToAll') return allToAll(node, group, split!, dim)
   return allGather(node, group, dim)

@@ -8,7 +8,7 @@ import { currentGraph, Node, onBehalfOf, reachable, type Func } from '../graph/n
 import { typeError, valueType, type AxisName, type ValueType } from '../graph/types.ts'
 import { call } from '../ops/call.ts'
 import { get } from '../ops/get.ts'
-import { grad as gradNode, gradOp } from '../ops/grad.ts'
+import { grad as gradNode, gradOp, gradParts } from '../ops/grad.ts'
 import { input, inputOp } from '../ops/input.ts'
 import { scan as scanNode } from '../ops/scan.ts'
 import { Tensor } from './tensor.ts'
@@ -36,9 +36,7 @@ function close(
 ): { func: Func; captured: Node[] } {
   const nodes = reachable(bodyResults)
   // Values that an inner `grad` differentiates by must stay visible inside, not be hoisted as part of something larger.
-  const variables = new Set(
-    nodes.filter((node) => node.op === gradOp).flatMap((node) => node.inputs.slice(1)),
-  )
+  const variables = new Set(nodes.filter((node) => node.op === gradOp).flatMap((node) => gradParts(node).wrt))
   const inside = new Set<Node>(params)
   const hasData = new Set<Node>()
   for (const node of nodes) {

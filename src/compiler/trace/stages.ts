@@ -23,7 +23,9 @@ export interface Stages {
   readonly carries: readonly ValueType[]
   /** Paths of inputs that a stage reads; `stacked` ones it needs its own layers of only. */
   reads(stage: number): readonly { readonly path: string; readonly stacked: boolean }[]
-  /** What a stage makes of its inputs: what it carries on, or the results. `carried` is empty for the first stage. */
+  /** What the first stage begins with: what it makes of its inputs before its loop. */
+  begin(inputs: ReadonlyMap<string, Node>): readonly Node[]
+  /** What a stage makes of its inputs and of what was carried to it: what it carries on, or the results. */
   run(stage: number, inputs: ReadonlyMap<string, Node>, carried: readonly Node[]): readonly Node[]
 }
 
@@ -80,6 +82,13 @@ export function cutStages(
     }
     return roots.map(visit)
   }
+  const given = (inputs: ReadonlyMap<string, Node>): Map<Node, Node> =>
+    new Map(
+      [...paths].flatMap(([param, path]) => {
+        const value = inputs.get(path)
+        return value ? [[param, value] as const] : []
+      }),
+    )
   const inputsBehind = (roots: readonly Node[]): Set<Node> => {
     const seen = new Set<Node>()
     const stack = [...roots]
@@ -107,20 +116,16 @@ export function cutStages(
         .filter((param) => whole.has(param) || stacked.has(param))
         .map((param) => ({ path: paths.get(param)!, stacked: stacked.has(param) }))
     },
+    begin: (inputs) => rebuilt(starts, given(inputs)),
     run(stage, inputs, carried) {
-      const known = new Map<Node, Node>()
-      for (const [param, path] of paths) {
-        const given = inputs.get(path)
-        if (given) known.set(param, given)
-      }
+      const known = given(inputs)
       const own = sliced.map((x) => {
         if (x.op === inputOp) return known.get(x)!
         const [all] = rebuilt([x], known) as [Node]
         const start = all.shape.map((_, axis) => (axis === 0 ? stage * layers : 0))
         return slice(all, start, [layers, ...all.shape.slice(1)])
       })
-      const begin = stage === 0 ? rebuilt(starts, known) : carried
-      const part = scan([...rebuilt(constants, known), ...begin, ...own], { ...attrs, length: layers })
+      const part = scan([...rebuilt(constants, known), ...carried, ...own], { ...attrs, length: layers })
       const results = part.types.map((_, i) => get(part, i))
       if (stage !== last) return results
       for (const node of reachable(func.results)) {
