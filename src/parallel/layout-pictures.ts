@@ -66,24 +66,20 @@ const param = (type: ValueType, plan: Plan, ...caption: string[]): Panel =>
 const moment = (type: ValueType, plan: Plan, ...caption: string[]): Panel =>
   held('state.optim.w.m', type, plan, ...caption)
 
-/** One box of the value, for everybody who holds it. */
+/** Each box of the value once, with everybody who holds it. */
 function drawPanel({ caption, mesh, layout, type, down }: Panel, left: number): string[] {
   const { shape } = type
   const rows = shape.slice(0, down + 1).reduce((product, n) => product * n, 1)
-  const inner = down === 0 ? 1 : shape[down]!
   const [rowHeight, columnWidth] = [panelHeight / rows, panelWidth / shape[down + 1]!]
   const holders = new Map<string, number[]>()
   for (let rank = 0; rank < ranksOf(mesh); rank++) {
     for (const { start, size } of boxesOf(mesh, layout, shape, rank)) {
       // The layers of a stack lie below each other, each with its part of the box.
-      for (let layer = down === 0 ? 0 : start[0]!; layer < (down === 0 ? 1 : start[0]! + size[0]!); layer++) {
-        const place = [
-          layer * inner * (down === 0 ? 0 : 1) + start[down]!,
-          size[down]!,
-          start[down + 1]!,
-          size[down + 1]!,
-        ]
-        holders.set(place.join(), [...(holders.get(place.join()) ?? []), rank])
+      const layers = down === 0 ? [0] : Array.from({ length: size[0]! }, (_, i) => start[0]! + i)
+      for (const layer of layers) {
+        const row = layer * shape[down]! + start[down]!
+        const place = [row, size[down], start[down + 1], size[down + 1]].join()
+        holders.set(place, [...(holders.get(place) ?? []), rank])
       }
     }
   }
@@ -139,16 +135,20 @@ function maskPicture(title: string): string {
               ? `<polygon points="${points}"`
               : `<rect x="${x}" y="${y}" width="${cell}" height="${cell}"`
           const number =
-            key === 0 ? text(x + (query === 0 ? 8 : cell / 2), y + cell - 8, String(rank), { anchor: 'middle', fill: ink }) : ''
+            key === 0
+              ? text(x + (query === 0 ? 8 : cell / 2), y + cell - 8, String(rank), {
+                  anchor: 'middle',
+                  fill: ink,
+                })
+              : ''
           return `${shape} fill="${fill}" stroke="${grey}"/>${number}`
         }),
       )
     })
     const bottom = margin + side + lineHeight + 2
-    return [
-      ...cells.flat(2),
-      text(left, bottom, `${order}: chunk pairs of ranks 0 to ${ranks - 1}: ${shares.join(', ')}`),
-    ]
+    return cells
+      .flat(2)
+      .concat(text(left, bottom, `${order}: chunk pairs of ranks 0 to ${ranks - 1}: ${shares.join(', ')}`))
   })
   return svgPage(2 * margin + 2 * side + 5 * gap, 2 * margin + side + lineHeight + 6, title, parts)
 }
@@ -165,7 +165,12 @@ export function layoutPictures(): Readonly<Record<string, string>> {
     'layout-zero.svg': panels('ZeRO', [
       param(up, plan([axis('data', 2)], { zero: 2 }), 'weights, mesh.data=2,', 'parallel.zero=0, 1 or 2'),
       moment(up, plan([axis('data', 2)], { zero: 1 }), 'their optimizer state, zero=1:', 'whole layers'),
-      moment(up, plan([axis('data', 2)], { zero: 2 }), 'their optimizer state, zero=2 and 3:', 'cut within layers'),
+      moment(
+        up,
+        plan([axis('data', 2)], { zero: 2 }),
+        'their optimizer state, zero=2 and 3:',
+        'cut within layers',
+      ),
       param(up, plan([axis('data', 2)], { zero: 3 }), 'weights, zero=3'),
     ]),
     'layout-tensor.svg': panels('Tensor and sequence parallel', [

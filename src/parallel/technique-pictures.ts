@@ -16,6 +16,7 @@ import {
   type PlanCosts,
   type ShardLevel,
   type SimulatedRun,
+  type TimelineRow,
 } from './simulate/index.ts'
 
 const [ranks, layers, width, tokens, elementBytes] = [4, 4, 4096, 8192, 2]
@@ -61,11 +62,12 @@ function run({ pieces = layers, collectives = {}, optimizer = {}, ...rest }: Var
   )
 }
 
-const collective = (
-  kind: CollectiveKind,
-  bytes: number,
-  when: PieceCollective['when'],
-): PieceCollective => ({ kind, bytes, axes: group, when })
+const collective = (kind: CollectiveKind, bytes: number, when: PieceCollective['when']): PieceCollective => ({
+  kind,
+  bytes,
+  axes: group,
+  when,
+})
 
 /** The same around the pieces of both passes. */
 const inBoth = (...collectives: PieceCollective[]): Collectives => ({ F: collectives, B: collectives })
@@ -190,13 +192,18 @@ const steps: Readonly<Record<string, Picture>> = {
   },
 }
 
+function rowOf(name: string, variation: Variation): TimelineRow {
+  const { bars, under = [] } = runRows(run(variation))[0]!
+  return { name, bars, under }
+}
+
 /** File names and their text. */
 export const techniquePictures = (): Readonly<Record<string, string>> =>
   Object.fromEntries(
     Object.entries(steps).map(([name, { title, rows }]) => [
       `step-${name}.svg`,
       timelineSvg(
-        Object.entries(rows).map(([name, variation]) => ({ ...runRows(run(variation))[0]!, name })),
+        Object.entries(rows).map(([name, variation]) => rowOf(name, variation)),
         { title },
       ),
     ]),
