@@ -113,7 +113,7 @@ const steps: Readonly<Record<string, Picture>> = {
     },
   },
   tensor: {
-    title: 'Tensor parallel: every layer waits, twice in each pass; sequence parallel sends as much',
+    title: 'Tensor parallel: every layer waits, twice in each pass; sequence parallel in two halves',
     rows: {
       // A layer is two pieces: attention and feed-forward.
       tensor: {
@@ -121,13 +121,20 @@ const steps: Readonly<Record<string, Picture>> = {
         share: ranks,
         collectives: inBoth(collective('allReduce', activation, 'after')),
       },
+      // In the backward pass inputs, kept in parts, are gathered again for the gradients of weights.
       sequence: {
         pieces: 2 * layers,
         share: ranks,
-        collectives: inBoth(
-          collective('allGather', activation, 'before'),
-          collective('reduceScatter', activation, 'after'),
-        ),
+        collectives: {
+          F: [
+            collective('allGather', activation, 'before'),
+            collective('reduceScatter', activation, 'after'),
+          ],
+          B: [
+            ...repeated(2, collective('allGather', activation, 'before')),
+            collective('reduceScatter', activation, 'after'),
+          ],
+        },
       },
     },
   },
