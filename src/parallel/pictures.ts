@@ -1,9 +1,10 @@
 /**
- * The pictures of docs/parallel-schedules.md, drawn by the schedules and the simulator themselves. Run
- * `node src/parallel/pictures.ts` to write them anew; a test holds the files to what this gives.
+ * The pictures of docs/parallel.md and docs/parallel-schedules.md, drawn by plans, schedules and the simulator
+ * themselves. Run `node src/parallel/pictures.ts` to write them anew; a test holds the files to what this gives.
  */
 import { writeFileSync } from 'node:fs'
 import { hardwareByName } from './hardware/index.ts'
+import { layoutPictures } from './layout-pictures.ts'
 import { idleTimes, makeSchedule, timeline } from './schedule/index.ts'
 import {
   buildPlan,
@@ -15,6 +16,7 @@ import {
   type Injected,
   type PlanCosts,
 } from './simulate/index.ts'
+import { techniquePictures } from './technique-pictures.ts'
 
 export const imageFolder = new URL('../../docs/images/', import.meta.url)
 
@@ -93,6 +95,8 @@ export function pictures(): Readonly<Record<string, string>> {
   ])
   return {
     ...(Object.fromEntries(drawn) as Record<string, string>),
+    ...techniquePictures(),
+    ...layoutPictures(),
     'simulated-step.svg': stepPicture('512 GPUs, of which 4 differ', {}),
     'simulated-straggler.svg': stepPicture('One GPU 1.3 times as slow', {
       slowRanks: [{ rank: 40, factor: 1.3 }],

@@ -44,7 +44,8 @@ const looks: Readonly<
 }
 
 const [labelWidth, rowHeight, underHeight, gap, margin] = [64, 24, 6, 6, 8]
-const grey = '#7d7d7d'
+/** Read on light and on dark pages. */
+export const grey = '#7d7d7d'
 
 export function timelineSvg(rows: readonly TimelineRow[], options: TimelineOptions = {}): string {
   const { title, width = 960, unit = 'seconds' } = options
@@ -96,14 +97,22 @@ export function timelineSvg(rows: readonly TimelineRow[], options: TimelineOptio
   const turns = Math.max(0, ...all.map(({ turn = 0 }) => turn))
   if (turns > 0) parts.push(text(at, y + 10, 'underlined: a later stage of the same rank'))
   const height = y + 12 + margin
-  return [
+  return svgPage(width, height, title, parts)
+}
+
+export const svgPage = (
+  width: number,
+  height: number,
+  title: string | undefined,
+  parts: readonly string[],
+): string =>
+  [
     `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 ${width} ${height}" width="${width}" height="${height}" font-family="system-ui, sans-serif" font-size="11" role="img">`,
     ...(title ? [`<title>${escape(title)}</title>`] : []),
     ...parts,
     '</svg>',
     '',
   ].join('\n')
-}
 
 function drawBar(bar: TimelineBar, left: number, y: number, scale: number): string {
   const { category, label, start, end, turn = 0, pieces = [] } = bar
@@ -131,7 +140,7 @@ function drawBar(bar: TimelineBar, left: number, y: number, scale: number): stri
   return parts.join('')
 }
 
-function text(
+export function text(
   x: number,
   y: number,
   content: string,
@@ -148,7 +157,7 @@ function text(
 
 const escape = (content: string): string =>
   content.replaceAll('&', '&amp;').replaceAll('<', '&lt;').replaceAll('>', '&gt;')
-const round = (value: number): number => Math.round(value * 100) / 100
+export const round = (value: number): number => Math.round(value * 100) / 100
 
 /** At most about eight round numbers from 0 to the end. */
 function ticks(end: number): number[] {
