@@ -56,6 +56,12 @@ export const commands: readonly Entry[] = [
     load: async () => (await import('./prove.ts')).prove,
   },
   {
+    name: 'plan',
+    arguments: ['<model>', '[settings...]'],
+    summary: 'how to train a model on many devices: what fits, how long a step takes, what it sends',
+    load: async () => (await import('./plan.ts')).plan,
+  },
+  {
     name: 'doctor',
     arguments: [],
     summary: 'what this machine has, how fast it is, and what is missing',

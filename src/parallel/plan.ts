@@ -28,7 +28,7 @@ const cutBy: Readonly<Record<string, readonly string[]>> = {
   data: ['batch'],
   expert: ['batch', 'expert'],
   context: ['time'],
-  tensor: ['vocab', 'q', 'k', 'v', 'hidden'],
+  tensor: ['vocab', 'q', 'k', 'v', 'kv', 'hidden', 'inner'],
 }
 
 /** The plan as the partition pass takes it. */

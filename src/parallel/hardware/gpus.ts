@@ -41,11 +41,13 @@ export const h100: Hardware = {
   memoryBandwidth: 3350 * GB,
   memoryAchieved: 0.9,
   products: tensorCores(132, 0.855),
+  attentionAchieved: 0.55,
   links: node(450 * GB, 0.82, 50 * GB),
   sources: [
     'peaks, memory, NVLink (900 GB/s both directions together): NVIDIA H100 data sheet; network: one 400 Gb/s port a GPU, as in DGX H100',
     'best product 792 TFLOP/s: Maximum Achievable Matmul FLOPS table, stas00/ml-engineering',
     'NVLink 370 of 450 GB/s: NVIDIA/nccl-tests#212',
+    'attention: middle of 35 % (FlashAttention-2) and 75 % (3) of the peak, Shah et al., FlashAttention-3',
   ],
 }
 
@@ -64,11 +66,13 @@ export const a100: Hardware = {
   memoryBandwidth: 2039 * GB,
   memoryAchieved: 0.9,
   products: tensorCores(108, 0.913),
+  attentionAchieved: 0.6,
   links: node(300 * GB, 0.77, 25 * GB),
   sources: [
     'peaks, memory, NVLink (600 GB/s both directions together): NVIDIA A100 data sheet; network: one 200 Gb/s port a GPU, as in DGX A100',
     'best product 268 TFLOP/s: Maximum Achievable Matmul FLOPS table, stas00/ml-engineering',
     'NVLink about 230 of 300 GB/s in all-reduces of gigabytes: threads of NVIDIA/nccl-tests, e.g. #149',
+    'attention: middle of 50 to 73 % of the peak, Dao, FlashAttention-2',
   ],
 }
 

@@ -30,6 +30,8 @@ export interface Hardware {
   readonly memoryBandwidth: number
   readonly memoryAchieved: number
   readonly products: ProductModel
+  /** The share of the peak that fused attention kernels reach on the pairs that they do not skip. */
+  readonly attentionAchieved: number
   /** Innermost first; the last reaches every rank. */
   readonly links: readonly LinkLevel[]
   /** Where the figures are from. */

@@ -5,7 +5,7 @@ import type { Hardware } from './hardware.ts'
 
 export { memorySeconds, productEfficiency, productSeconds } from './hardware.ts'
 export type { Hardware, LinkLevel, ProductModel, ProductType } from './hardware.ts'
-export { measureThisMachine, type ThisMachineOptions } from './this-machine.ts'
+export { measureThisMachine, memoryLinks, type ThisMachineOptions } from './this-machine.ts'
 
 const files: Readonly<Record<string, Hardware>> = { h100, h200, a100 }
 

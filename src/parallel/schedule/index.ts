@@ -13,7 +13,7 @@ export { actionName } from './schedule.ts'
 export type { Action, ActionKind, Schedule, ScheduleSize } from './schedule.ts'
 export { gapsWithin, idleTimes, timeline } from './timeline.ts'
 export type { ActionTimes, TimedAction, Timeline } from './timeline.ts'
-export { checkedSchedule, inspectPrograms, inspectSchedule } from './validate.ts'
+export { checkedSchedule, inspectPrograms, inspectSchedule, peakActivations } from './validate.ts'
 export type { ScheduleReport } from './validate.ts'
 
 /** How each schedule is made. */

@@ -189,7 +189,8 @@ const instructionName = (instruction: Instruction): string =>
     ? `${instruction.kind} of ${actionName(producedBy(instruction))} with rank ${instruction.peer}`
     : actionName(instruction)
 
-function peakActivations(schedule: Schedule, actions: readonly Action[]): number {
+/** The most (stage, microbatch) pairs at once whose activations a rank keeps that does these actions. */
+export function peakActivations(schedule: Schedule, actions: readonly Action[]): number {
   let current = 0
   let peak = 0
   for (const { kind } of actions) {

@@ -29,6 +29,7 @@ export interface CollectiveCost {
 
 /**
  * @param shape Ranks of the group at each level, innermost first: 4 ranks on each of 2 nodes are [4, 2].
+ * @param calls Into how many collectives the bytes are cut, one after the other.
  * @param delays For each level, by what a byte takes longer than on the maker's link with a port for each rank.
  */
 export function collectiveCost(
@@ -36,7 +37,11 @@ export function collectiveCost(
   bytes: number,
   shape: readonly number[],
   links: readonly LinkLevel[],
-  { algorithm = 'ring', delays = [] }: { algorithm?: Algorithm; delays?: readonly number[] } = {},
+  {
+    algorithm = 'ring',
+    delays = [],
+    calls = 1,
+  }: { algorithm?: Algorithm; delays?: readonly number[]; calls?: number } = {},
 ): CollectiveCost {
   const size = shape.reduce((product, n) => product * n, 1)
   const costs: LevelCost[] = []
@@ -47,7 +52,7 @@ export function collectiveCost(
       const { latency, bandwidth, achieved } = links[level]!
       // In a shift the rank at the edge of a node sends everything over the slow level, though the mean is less.
       const carried = kind === 'shift' ? bytes : sentBytes
-      const seconds = steps * latency + (carried * (delays[level] ?? 1)) / (bandwidth * achieved)
+      const seconds = calls * steps * latency + (carried * (delays[level] ?? 1)) / (bandwidth * achieved)
       costs.push({ level, sentBytes, seconds })
     }
     inside *= n

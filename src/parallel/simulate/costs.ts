@@ -49,6 +49,8 @@ export interface GroupCollective {
   readonly bytes: number
   /** Names of the mesh axes it runs over. */
   readonly axes: readonly string[]
+  /** As so many collectives of equal parts of `bytes`, one after the other; 1 unless said. */
+  readonly calls?: number
 }
 
 export interface PieceCollective extends GroupCollective {

@@ -48,12 +48,16 @@ export function createGroups(costs: PlanCosts, symmetry: Symmetry, ports: Ports)
     }
     return group
   }
-  const costIn = (group: Group, { kind, bytes }: GroupCollective): CollectiveCost => {
-    const key = `${kind} ${bytes}`
+  const costIn = (group: Group, { kind, bytes, calls = 1 }: GroupCollective): CollectiveCost => {
+    const key = `${kind} ${bytes} ${calls}`
     let cost = group.costs.get(key)
     if (!cost) {
       const { shape, delays } = group
-      cost = collectiveCost(kind, bytes, shape, costs.links, { algorithm: costs.algorithm ?? 'ring', delays })
+      cost = collectiveCost(kind, bytes, shape, costs.links, {
+        algorithm: costs.algorithm ?? 'ring',
+        delays,
+        calls,
+      })
       group.costs.set(key, cost)
     }
     return cost
