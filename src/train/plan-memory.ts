@@ -12,7 +12,7 @@ export const withPlan = (config: LanguageConfig, plan: Candidate): LanguageConfi
   ...config,
   batch: plan.data * plan.microbatch * plan.microbatches,
   accumulate: plan.microbatches,
-  recompute: plan.recompute,
+  recompute: plan.recompute ? 'full' : 'none',
   mesh: { ...config.mesh, data: plan.data, pipe: plan.pipe, context: plan.context, tensor: plan.tensor },
   parallel: {
     ...config.parallel,

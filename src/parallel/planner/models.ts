@@ -12,7 +12,12 @@ import {
 } from '../../compiler/index.ts'
 import { badUsage, didYouMean } from '../../errors.ts'
 import type { LanguageConfig } from '../../models/language/config.ts'
-import { loss, parameterTypes, type ModelConfig, type ModelWeights } from '../../models/language/model.ts'
+import {
+  parameterTypes,
+  tokenLosses,
+  type ModelConfig,
+  type ModelWeights,
+} from '../../models/language/model.ts'
 import { llama } from '../../models/public/llama.ts'
 import type { ProductType } from '../hardware/index.ts'
 import type { StateBytes } from '../simulate/index.ts'
@@ -43,6 +48,9 @@ const stateFloats: Readonly<Record<LanguageConfig['optim']['name'], number>> = {
   momentum: 1,
   muon: 1,
   adamw: 2,
+  // Bytes instead of floats; a number a row and a column.
+  adamw8bit: 0.5,
+  adafactor: 0,
 }
 
 /** The language recipe as a run would be. */
@@ -52,7 +60,7 @@ export function plannedLanguage(config: LanguageConfig, vocab: number): PlannedM
     name: `language, ${model.layers} layers of ${model.width}`,
     ...shape(model),
     weights: parameterTypes(model),
-    loss: (weights, tokens) => loss(weights as unknown as ModelWeights, tokens, model),
+    loss: (weights, tokens) => tokenLosses(weights as unknown as ModelWeights, tokens, model).mean(),
     products: config.precision === 'f32' ? 'f32' : 'bf16',
     activationBytes: 4,
     state: { parameter: 4, gradient: 4, optimizer: 4 * stateFloats[config.optim.name] },
@@ -84,12 +92,20 @@ function gpt(name: string, { layers, width, heads }: Size, vocab: number, contex
     context,
     vocab,
     dropout: 0,
+    experts: 0,
+    topK: 1,
+    sharedExperts: 0,
+    expertHidden: 0,
+    routing: 'softmax',
+    balance: 'bias',
+    balanceRate: 0,
+    capacity: 0,
   }
   return {
     name,
     ...shape(model),
     weights: parameterTypes(model),
-    loss: (weights, tokens) => loss(weights as unknown as ModelWeights, tokens, model),
+    loss: (weights, tokens) => tokenLosses(weights as unknown as ModelWeights, tokens, model).mean(),
     products: 'bf16',
     activationBytes: 2,
     state: mixedState,
