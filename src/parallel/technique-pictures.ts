@@ -147,7 +147,7 @@ const steps: Readonly<Record<string, Picture>> = {
           F: [collective('allGather', ranks * keys, 'before')],
           B: [
             collective('allGather', ranks * keys, 'before'),
-            collective('reduceScatter', ranks * keys, 'after'),
+            collective('allReduce', ranks * keys, 'after'),
           ],
         },
       },
