@@ -9,7 +9,14 @@ import type { Hardware } from '../parallel/hardware/index.ts'
 import { settingsOf } from '../parallel/planner/candidate.ts'
 import type { PlannedModel, Planned, SearchResult } from '../parallel/planner/index.ts'
 import type { Command, Options } from './command.ts'
-import { formatBytes, formatCount, formatDuration, formatFlopRate, formatPercent, formatTable } from './format.ts'
+import {
+  formatBytes,
+  formatCount,
+  formatDuration,
+  formatFlopRate,
+  formatPercent,
+  formatTable,
+} from './format.ts'
 import { parseOverrides } from './overrides.ts'
 
 export const plan: Command = {
@@ -61,7 +68,9 @@ export const plan: Command = {
     const text = [
       ...head,
       '',
-      shown.length > 0 ? tableOf(shown, { ranks, price, arenas }) : 'no plan fits: more ranks, or a smaller batch',
+      shown.length > 0
+        ? tableOf(shown, { ranks, price, arenas })
+        : 'no plan fits: more ranks, or a smaller batch',
       '',
       ...rejectedLines(found),
     ]
@@ -107,7 +116,8 @@ async function modelOf(
   }
   const { languageConfigSchema, resolveConfig } = await import('../models/language/config.ts')
   const config = resolveConfig(parseOverrides(languageConfigSchema, settings))
-  const vocab = config.tokenizer === 'bpe' ? config.vocab : config.tokenizer === 'bytes' ? 257 : bundledCharacters
+  const vocab =
+    config.tokenizer === 'bpe' ? config.vocab : config.tokenizer === 'bytes' ? 257 : bundledCharacters
   return { model: plannedLanguage(config, vocab), recipe: { config, vocab } }
 }
 
@@ -159,7 +169,9 @@ function tableOf(plans: readonly Planned[], { ranks, price, arenas }: Shown): st
       return [
         String(i + 1),
         arena ? `${formatBytes(arena)} exact` : formatBytes(one.memory.total),
-        one.step.seconds < 1 ? `${(1000 * one.step.seconds).toFixed(1)} ms` : `${one.step.seconds.toFixed(2)} s`,
+        one.step.seconds < 1
+          ? `${(1000 * one.step.seconds).toFixed(1)} ms`
+          : `${one.step.seconds.toFixed(2)} s`,
         formatPercent(one.step.bubbleShare),
         formatPercent(one.step.exposedShare),
         `${(100 * one.utilisation).toFixed(1)}%`,
@@ -174,9 +186,12 @@ function tableOf(plans: readonly Planned[], { ranks, price, arenas }: Shown): st
 
 /** Short enough for a row; `--json` has the settings. */
 function describe({ plan }: Planned): string {
-  const { data, pipe, context, tensor, zero, recompute, microbatch, microbatches, schedule, stagesPerRank } = plan
+  const { data, pipe, context, tensor, zero, recompute, microbatch, microbatches, schedule, stagesPerRank } =
+    plan
   return [
-    ...Object.entries({ data, pipe, context, tensor }).flatMap(([name, size]) => (size > 1 ? [`${name}=${size}`] : [])),
+    ...Object.entries({ data, pipe, context, tensor }).flatMap(([name, size]) =>
+      size > 1 ? [`${name}=${size}`] : [],
+    ),
     ...(context > 1 ? [plan.attention] : []),
     ...(zero > 0 ? [`zero=${zero}`] : []),
     ...(pipe > 1 ? [stagesPerRank > 1 ? `${schedule} x${stagesPerRank}` : schedule] : []),
@@ -193,7 +208,10 @@ function rejectedLines({ rejected }: SearchResult): string[] {
   ]
 }
 
-function documentOf(one: Planned, { ranks, price, arena }: { ranks: number; price: number | undefined; arena: number | null }) {
+function documentOf(
+  one: Planned,
+  { ranks, price, arena }: { ranks: number; price: number | undefined; arena: number | null },
+) {
   const { bubbleShare, exposedShare, levels, seconds } = one.step
   return {
     plan: one.plan,

@@ -25,7 +25,11 @@ export const withPlan = (config: LanguageConfig, plan: Candidate): LanguageConfi
 })
 
 /** Bytes of the arena of one rank; null for a pipeline, whose stages have no native program of their own. */
-export async function arenaBytes(config: LanguageConfig, vocab: number, plan: Candidate): Promise<number | null> {
+export async function arenaBytes(
+  config: LanguageConfig,
+  vocab: number,
+  plan: Candidate,
+): Promise<number | null> {
   if (plan.pipe > 1) return null
   const { memory } = await compileStep(withPlan(config, plan), vocab, { target: 'text' })
   return memory.arenaBytes

@@ -54,7 +54,8 @@ export const stagesOf = ({ pipe, stagesPerRank }: Candidate): number => pipe * s
 
 /** As settings of a run. */
 export function settingsOf(plan: Candidate): string {
-  const { data, pipe, context, tensor, zero, recompute, sequence, schedule, stagesPerRank, microbatches } = plan
+  const { data, pipe, context, tensor, zero, recompute, sequence, schedule, stagesPerRank, microbatches } =
+    plan
   const axes = Object.entries({ data, pipe, context, tensor }).flatMap(([name, size]) =>
     size > 1 ? [`mesh.${name}=${size}`] : [],
   )
@@ -71,7 +72,11 @@ export function settingsOf(plan: Candidate): string {
 }
 
 /** Why a plan cannot be carried out, memory aside; null where it can. */
-export function refusal(model: PlannedModel, plan: Candidate, { globalBatch, node, leastPiece }: SpaceOptions): Rejection | null {
+export function refusal(
+  model: PlannedModel,
+  plan: Candidate,
+  { globalBatch, node, leastPiece }: SpaceOptions,
+): Rejection | null {
   const { data, pipe, context, tensor, microbatch, microbatches, schedule, stagesPerRank } = plan
   const no = (kind: string, reason: string): Rejection => ({ kind, reason })
   if (tensor > node) return no('node', `tensor ${tensor} reaches beyond the ${node} ranks of a node`)
@@ -144,7 +149,9 @@ const divisors = (n: number): number[] =>
 export function leastState(model: PlannedModel, { data, pipe, tensor, zero }: Candidate): number {
   const { parameter, gradient, optimizer } = model.state
   const each =
-    parameter / (zero >= 3 ? data : 1) + gradient / (zero >= 2 ? data : 1) + optimizer / (zero >= 1 ? data : 1)
+    parameter / (zero >= 3 ? data : 1) +
+    gradient / (zero >= 2 ? data : 1) +
+    optimizer / (zero >= 1 ? data : 1)
   const stacked = leaves<ValueType>(model.weights)
     .filter(([path]) => path.startsWith('layers.'))
     .reduce((sum, [, { shape }]) => sum + sizeOf(shape), 0)

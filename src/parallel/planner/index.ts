@@ -9,4 +9,10 @@ export {
   withContext,
   type PlannedModel,
 } from './models.ts'
-export { searchPlans, type Planned, type RejectedKind, type SearchOptions, type SearchResult } from './search.ts'
+export {
+  searchPlans,
+  type Planned,
+  type RejectedKind,
+  type SearchOptions,
+  type SearchResult,
+} from './search.ts'

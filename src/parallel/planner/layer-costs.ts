@@ -33,7 +33,10 @@ export interface ModelCosts {
   readonly embedding: Phases
   readonly head: Phases
   /** Collectives of gradients after the last microbatch, `bytes` in elements: of one layer, and of the rest. */
-  readonly settle: { readonly layer: readonly SizedCollective[]; readonly outside: readonly SizedCollective[] }
+  readonly settle: {
+    readonly layer: readonly SizedCollective[]
+    readonly outside: readonly SizedCollective[]
+  }
   /** Elements of weights that a rank holds. */
   readonly parameters: { readonly layer: number; readonly embedding: number; readonly head: number }
   /** Of one layer and microbatch, until its backward pass: all that is kept, or its input alone. */
@@ -90,11 +93,15 @@ function onLine<T>(first: T, second: T, at: number): T {
   if (typeof first !== 'object' || first === null) return first
   if (Array.isArray(first)) {
     const others = second as unknown[]
-    if (others.length !== first.length) throw new InternalError('planner: costs of two microbatches are not alike')
+    if (others.length !== first.length)
+      throw new InternalError('planner: costs of two microbatches are not alike')
     return first.map((one: unknown, i) => onLine(one, others[i], at)) as T
   }
   return Object.fromEntries(
-    Object.entries(first).map(([name, one]) => [name, onLine(one, (second as Record<string, unknown>)[name], at)]),
+    Object.entries(first).map(([name, one]) => [
+      name,
+      onLine(one, (second as Record<string, unknown>)[name], at),
+    ]),
   ) as T
 }
 
@@ -143,13 +150,19 @@ function costsOf(
   return { ...takeApart(model, local, paths), modelFlops: flops }
 }
 
-function takeApart(model: PlannedModel, local: Func, paths: readonly string[]): Omit<ModelCosts, 'modelFlops'> {
+function takeApart(
+  model: PlannedModel,
+  local: Func,
+  paths: readonly string[],
+): Omit<ModelCosts, 'modelFlops'> {
   const float = model.activationBytes
   const all = reachable(local.results)
   const loops = all.filter((node) => node.op === scanOp)
   const [forward, backward] = loops
   if (!forward || !backward || loops.length !== 2) {
-    throw new InternalError(`planner: ${model.name} has ${loops.length} loops, not one forward and one backward`)
+    throw new InternalError(
+      `planner: ${model.name} has ${loops.length} loops, not one forward and one backward`,
+    )
   }
   const down = scanAttrs(forward)
   const up = scanAttrs(backward)
@@ -202,7 +215,11 @@ function takeApart(model: PlannedModel, local: Func, paths: readonly string[]): 
   const headNodes = outside.filter(isHead)
   return {
     layer,
-    embedding: { F: group((node) => before.has(node)), B: noWork, W: group((node) => afterBackward.has(node)) },
+    embedding: {
+      F: group((node) => before.has(node)),
+      B: noWork,
+      W: group((node) => afterBackward.has(node)),
+    },
     head: {
       F: group((node) => isHead(node) && isDown(node)),
       B: group((node) => isHead(node) && isUp(node)),
@@ -216,7 +233,11 @@ function takeApart(model: PlannedModel, local: Func, paths: readonly string[]): 
         peakBytes(reachable(down.body.results), down.body.results, float) - kept.all,
         peakBytes(reachable(upCarries), upCarries, float),
       ),
-      head: peakBytes(headNodes, headNodes.filter((node) => results.includes(node)), float),
+      head: peakBytes(
+        headNodes,
+        headNodes.filter((node) => results.includes(node)),
+        float,
+      ),
     },
   }
 }
@@ -251,7 +272,12 @@ function settled(nodes: readonly Node[], layers: number): ModelCosts['settle'] {
     if (!entry || entry.kind === 'send') continue
     const stacked = node.axes[0] === 'layer' || node.axes[0] === 'layers'
     const elements = entry.bytes / dtypeBytes[node.dtype] / (stacked ? layers : 1)
-    settle[stacked ? 'layer' : 'outside'].push({ kind: entry.kind, axes: entry.axes, bytes: elements, calls: 1 })
+    settle[stacked ? 'layer' : 'outside'].push({
+      kind: entry.kind,
+      axes: entry.axes,
+      bytes: elements,
+      calls: 1,
+    })
   }
   return settle
 }

@@ -23,7 +23,12 @@ export interface RankMemory {
 }
 
 /** Elements of weights that each pipeline rank holds, before anything is shared out over data. */
-export function parametersByRank(plan: Candidate, costs: ModelCosts, layers: number, schedule: Schedule): number[] {
+export function parametersByRank(
+  plan: Candidate,
+  costs: ModelCosts,
+  layers: number,
+  schedule: Schedule,
+): number[] {
   const perStage = layers / stagesOf(plan)
   const counts = Array<number>(plan.pipe).fill(0)
   schedule.rankOfStage.forEach((rank, stage) => {
@@ -48,7 +53,8 @@ export function rankMemory(
   const parameters = parametersByRank(plan, costs, model.layers, schedule)
   const each = stateBytesPerParameter(plan.zero, plan.data, model.state)
   // One layer's whole gradient on its way, two layers' gathered weights.
-  const whole = costs.parameters.layer * ((plan.zero >= 2 ? gradient : 0) + (plan.zero === 3 ? 2 * parameter : 0))
+  const whole =
+    costs.parameters.layer * ((plan.zero >= 2 ? gradient : 0) + (plan.zero === 3 ? 2 * parameter : 0))
   const ranks = parameters.map((count, rank): RankMemory => {
     const state = count * each
     const underWay = peakActivations(schedule, schedule.actions[rank]!)

@@ -2,7 +2,14 @@
  * What the planner can plan: the language recipe at any setting, and published models by name, whose graphs are those of
  * models/language and models/public at their real sizes. Tracing needs no memory for values, so any size is planned.
  */
-import { crossEntropy, mapTree, type Tensor, type Tensors, type Tree, type ValueType } from '../../compiler/index.ts'
+import {
+  crossEntropy,
+  mapTree,
+  type Tensor,
+  type Tensors,
+  type Tree,
+  type ValueType,
+} from '../../compiler/index.ts'
 import { badUsage, didYouMean } from '../../errors.ts'
 import type { LanguageConfig } from '../../models/language/config.ts'
 import { loss, parameterTypes, type ModelConfig, type ModelWeights } from '../../models/language/model.ts'
@@ -89,7 +96,7 @@ function gpt(name: string, { layers, width, heads }: Size, vocab: number, contex
   }
 }
 
-function llama3(name: string, { layers, width, heads }: Size, inner: number): PlannedModel {
+export function llama3(name: string, { layers, width, heads }: Size, inner: number): PlannedModel {
   const config = {
     modelType: 'llama',
     family: 'llama',

@@ -42,7 +42,8 @@ export function workSeconds(work: Work, hardware: Hardware, type: ProductType): 
     (sum, { m, n, k, count }) => sum + count * productSeconds(hardware, type, m, n, k),
     0,
   )
-  const attention = (work.attention.forward + work.attention.backward) / (attentionPeak * hardware.attentionAchieved)
+  const attention =
+    (work.attention.forward + work.attention.backward) / (attentionPeak * hardware.attentionAchieved)
   return products + attention + memorySeconds(hardware, work.bytes)
 }
 
@@ -52,17 +53,17 @@ interface StageWork {
 }
 
 /** One stage's work for one microbatch: its layers, and embedding or head at the ends. */
-function stageWork(
-  { model, plan, costs, hardware }: Prediction,
-  stage: number,
-): StageWork {
+function stageWork({ model, plan, costs, hardware }: Prediction, stage: number): StageWork {
   const last = stagesOf(plan) - 1
   const layers = model.layers / (last + 1)
   const headType = model.products === 'fp8' ? 'bf16' : model.products
   const again = plan.recompute ? costs.layer.F : undefined
   const layer = { ...costs.layer, B: again ? workSum(again, costs.layer.B) : costs.layer.B }
   const phase = (kind: 'F' | 'B' | 'W'): { seconds: number; collectives: SizedCollective[] } => {
-    const ends = [...(stage === 0 ? [costs.embedding[kind]] : []), ...(stage === last ? [costs.head[kind]] : [])]
+    const ends = [
+      ...(stage === 0 ? [costs.embedding[kind]] : []),
+      ...(stage === last ? [costs.head[kind]] : []),
+    ]
     return {
       seconds:
         layers * workSeconds(layer[kind], hardware, model.products) +
@@ -164,7 +165,10 @@ function settling({ model, plan, costs }: Prediction): GroupCollective[] {
   const shard = model.state.gradient / (plan.zero >= 1 ? plan.data : 1)
   const byKind = new Map<string, GroupCollective>()
   const layers = model.layers / plan.pipe
-  const all = [...costs.settle.layer.map((one) => ({ ...one, bytes: one.bytes * layers })), ...costs.settle.outside]
+  const all = [
+    ...costs.settle.layer.map((one) => ({ ...one, bytes: one.bytes * layers })),
+    ...costs.settle.outside,
+  ]
   for (const { kind, axes, bytes, calls } of all) {
     const key = `${kind} ${axes.join('+')}`
     const known = byKind.get(key)
@@ -188,7 +192,8 @@ const divisorUpTo = (n: number, most: number): number => {
 }
 
 /** A simulated step. */
-export const predict = (prediction: Prediction): StepSummary => summarize(simulate(buildPlan(planCosts(prediction))))
+export const predict = (prediction: Prediction): StepSummary =>
+  summarize(simulate(buildPlan(planCosts(prediction))))
 
 /**
  * About what the simulator would say: the fullest rank's microbatches with the collectives that it waits for, the bubble
@@ -197,7 +202,8 @@ export const predict = (prediction: Prediction): StepSummary => summarize(simula
 export function estimate(prediction: Prediction, shapes: GroupShapes): number {
   const { plan, hardware, model, costs } = prediction
   const seconds = (one: GroupCollective): number =>
-    collectiveCost(one.kind, one.bytes, shapes.of(plan, one.axes), hardware.links, { calls: one.calls ?? 1 }).seconds
+    collectiveCost(one.kind, one.bytes, shapes.of(plan, one.axes), hardware.links, { calls: one.calls ?? 1 })
+      .seconds
   const stages = stagesOf(plan)
   const ends = [0, stages - 1].map((stage) => stageWork(prediction, stage))
   const inner = stages > 2 ? [stageWork(prediction, 1)] : []
@@ -210,9 +216,7 @@ export function estimate(prediction: Prediction, shapes: GroupShapes): number {
   const others = Math.min(...lengths.map(total))
   const fullest = Math.max(...lengths.map(total)) + (plan.stagesPerRank - 1) * others
   const bubble =
-    plan.schedule === 'zb-h1'
-      ? Math.min(...lengths.map(({ F, B, W }) => Math.max(0, F + B - W)))
-      : others
+    plan.schedule === 'zb-h1' ? Math.min(...lengths.map(({ F, B, W }) => Math.max(0, F + B - W))) : others
   const rankParameters = costs.parameters.layer * (model.layers / plan.pipe)
   const { parameter, gradient } = model.state
   const reduce: GroupCollective = {
@@ -256,7 +260,9 @@ export class GroupShapes {
       for (const name of names) {
         const at = axes.findIndex((axis) => axis.name === name)
         const distance = axes.slice(at + 1).reduce((product, { size }) => product * size, 1)
-        members = members.flatMap((base) => Array.from({ length: axes[at]!.size }, (_, i) => base + i * distance))
+        members = members.flatMap((base) =>
+          Array.from({ length: axes[at]!.size }, (_, i) => base + i * distance),
+        )
       }
       shape = groupShape(members, this.#hardware.links)
       this.#known.set(key, shape)
@@ -268,4 +274,3 @@ export class GroupShapes {
 /** Tokens a second of all ranks. */
 export const tokensPerSecond = (model: PlannedModel, plan: Candidate, seconds: number): number =>
   (plan.data * plan.microbatch * plan.microbatches * model.context) / seconds
-

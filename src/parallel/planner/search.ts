@@ -99,7 +99,11 @@ export function searchPlans(model: PlannedModel, options: SearchOptions): Search
         example: known?.example ?? found.reason,
       })
     } else {
-      fitting.push({ plan, ...found, estimated: estimate({ model, plan, costs: found.costs, hardware }, shapes) })
+      fitting.push({
+        plan,
+        ...found,
+        estimated: estimate({ model, plan, costs: found.costs, hardware }, shapes),
+      })
     }
   }
   const best = fitting.toSorted((a, b) => a.estimated - b.estimated).slice(0, simulated)

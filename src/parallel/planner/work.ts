@@ -164,10 +164,7 @@ function merged(collectives: readonly SizedCollective[]): SizedCollective[] {
   for (const one of collectives) {
     const key = `${one.kind} ${one.axes.join('+')}`
     const known = byKind.get(key)
-    byKind.set(
-      key,
-      known ? { ...one, bytes: known.bytes + one.bytes, calls: known.calls + one.calls } : one,
-    )
+    byKind.set(key, known ? { ...one, bytes: known.bytes + one.bytes, calls: known.calls + one.calls } : one)
   }
   return [...byKind.values()]
 }

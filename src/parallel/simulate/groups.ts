@@ -53,7 +53,11 @@ export function createGroups(costs: PlanCosts, symmetry: Symmetry, ports: Ports)
     let cost = group.costs.get(key)
     if (!cost) {
       const { shape, delays } = group
-      cost = collectiveCost(kind, bytes, shape, costs.links, { algorithm: costs.algorithm ?? 'ring', delays, calls })
+      cost = collectiveCost(kind, bytes, shape, costs.links, {
+        algorithm: costs.algorithm ?? 'ring',
+        delays,
+        calls,
+      })
       group.costs.set(key, cost)
     }
     return cost
