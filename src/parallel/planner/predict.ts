@@ -119,9 +119,12 @@ export function planCosts(prediction: Prediction): PlanCosts {
     }).pieces
     const around = (kind: 'F' | 'B' | 'W'): PieceCollective[] => [
       ...(data > 1 ? sharded[kind] : []),
-      ...collectives[kind].map((one): PieceCollective => ({
-        ...times(one, 1 / pieces),
-        when: one.kind === 'shift' ? 'prefetch' : 'after',
+      ...collectives[kind].map(({ kind, axes, bytes, calls }): PieceCollective => ({
+        kind,
+        axes,
+        bytes: bytes / pieces,
+        calls: calls / pieces,
+        when: kind === 'shift' ? 'prefetch' : 'after',
       })),
     ]
     return {
