@@ -112,7 +112,7 @@ function gpt(name: string, { layers, width, heads }: Size, vocab: number, contex
   }
 }
 
-function llama3(name: string, { layers, width, heads }: Size, inner: number): PlannedModel {
+export function llama3(name: string, { layers, width, heads }: Size, inner: number): PlannedModel {
   const config = {
     modelType: 'llama',
     family: 'llama',

@@ -87,12 +87,6 @@ const times = (one: SizedCollective, factor: number): SizedCollective => ({
   calls: one.calls * factor,
 })
 
-/** Keys on their way around a ring are asked for early; other collectives follow what they combine. */
-const placed = (one: SizedCollective): PieceCollective => ({
-  ...one,
-  when: one.kind === 'shift' ? 'prefetch' : 'after',
-})
-
 export interface Prediction {
   readonly model: PlannedModel
   readonly plan: Candidate
@@ -125,7 +119,13 @@ export function planCosts(prediction: Prediction): PlanCosts {
     }).pieces
     const around = (kind: 'F' | 'B' | 'W'): PieceCollective[] => [
       ...(data > 1 ? sharded[kind] : []),
-      ...collectives[kind].map((one) => placed(times(one, 1 / pieces))),
+      ...collectives[kind].map(({ kind, axes, bytes, calls }): PieceCollective => ({
+        kind,
+        axes,
+        bytes: bytes / pieces,
+        calls: calls / pieces,
+        when: kind === 'shift' ? 'prefetch' : 'after',
+      })),
     ]
     return {
       pieces,
