@@ -4,7 +4,7 @@
  * input of the same name, in place, and stays in the program between runs.
  */
 import { failure, InternalError, type UserError } from '../errors.ts'
-import { isWhole, ranksOf, sameLayout, whole as wholeLayout, type Layout } from './graph/mesh.ts'
+import { isWhole, localShape, ranksOf, sameLayout, whole as wholeLayout, type Layout } from './graph/mesh.ts'
 import type { Fp8Scaling } from './composites/dot-fp8.ts'
 import { Graph, inGraph, type Func } from './graph/node.ts'
 import { bytesOf, formatType, sizeOf, typeError, type DType, type ValueType } from './graph/types.ts'
@@ -101,6 +101,13 @@ export interface ProgramMemory {
   readonly lowerBound: number
 }
 
+/** One process of those that run a program together. */
+export interface RankProcess {
+  readonly rank: number
+  /** What every process has in the place of `mine`, in the order of ranks. All must call it. */
+  exchange(mine: Uint8Array): Uint8Array[]
+}
+
 export interface Program {
   /** Floating-point operations of one run, of all ranks together. */
   readonly flops: number
@@ -118,6 +125,8 @@ export interface Program {
   readonly cached: boolean
   /** Of a program over several ranks: their mesh, the local programs, and how their inputs and results lie. */
   readonly cut?: Partitioned
+  /** Only where ranks are processes: this one among them. */
+  readonly process?: RankProcess
   /** Paths and types of inputs and outputs, whole. */
   readonly inputs: ReadonlyMap<string, ValueType>
   readonly outputs: ReadonlyMap<string, ValueType>
@@ -322,16 +331,26 @@ export async function compile<I extends Tree<ValueType>>(
     return held.toSorted((a, b) => a.rank - b.rank)
   }
   const wholeTypes = new Map([...shared.outputs, ...shared.inputs])
-  // A process has its own pieces only; a value that is cut is asked of all, so all of them must ask.
+  // A process has its own pieces only; a value that not all have whole is asked of all, so all of them must ask.
   const everywhere = (path: string): LivePiece[] => {
     const held = pieces(path)
-    const [own] = held
-    if (!processes || (own && isWhole(own.layout))) return held
-    if (!own || built.parts.length > 1) throw notInOneProcess(name, path)
-    const { layout, data } = own
-    const { dtype } = wholeTypes.get(path)!
-    const all = native.exchange(new Uint8Array(data.buffer, data.byteOffset, data.byteLength), ranks)
-    return all.map((bytes, rank) => ({ rank, layout, data: new arrays[dtype](bytes.buffer) }))
+    const holders = cut!.parts.map((part) => ({ ranks: part.ranks, layout: layoutsOf(part).get(path) }))
+    if (!processes || holders.every(({ layout }) => layout && isWhole(layout))) return held
+    const { dtype, shape } = wholeTypes.get(path)!
+    const sizes = holders.map(({ layout }) => (layout ? sizeOf(localShape(cut!.mesh, layout, shape)) : 0))
+    const room = new arrays[dtype](Math.max(...sizes))
+    if (held[0]) room.set(held[0].data)
+    const all = native.exchange(new Uint8Array(room.buffer), ranks)
+    return holders
+      .flatMap(({ ranks, layout }, at) => {
+        if (!layout) return []
+        return ranks.map((rank) => ({
+          rank,
+          layout,
+          data: new arrays[dtype](all[rank]!.buffer, 0, sizes[at]),
+        }))
+      })
+      .toSorted((a, b) => a.rank - b.rank)
   }
   const inward = cut && new RankedValues(cut, wholeTypes, pieces, valuesOf)
   const outward = cut && new RankedValues(cut, wholeTypes, everywhere, valuesOf)
@@ -354,6 +373,9 @@ export async function compile<I extends Tree<ValueType>>(
     view: border.view,
     write: border.write,
     pieces: cut ? pieces : (path) => [wholePiece(view(path), wholeTypes.get(path)!)],
+    ...(processes
+      ? { process: { rank: native.rank(), exchange: (mine) => native.exchange(mine, ranks) } }
+      : {}),
     run(values = {}) {
       for (const [path, data] of Object.entries(values)) border.write(path, data)
       return native.run()
@@ -400,13 +422,6 @@ export async function compile<I extends Tree<ValueType>>(
   return program
 }
 
-const notInOneProcess = (name: string, path: string): UserError =>
-  failure({
-    where: `${name}: '${path}'`,
-    got: 'a value whose parts are in several stages of a pipeline, each in processes of its own',
-    expected: 'a value that this process has, or that all stages have',
-    fix: 'save and load by rank, or run ranks as threads',
-  })
 /** What ranks run, and how it was cut for them. */
 interface Local {
   readonly cut: Partitioned | undefined

@@ -16,7 +16,7 @@ import {
   type ValueType,
 } from '../compiler/index.ts'
 import { resolveConfig, type LanguageOverrides } from '../models/language/config.ts'
-import { loss, parameterTypes, type ModelWeights } from '../models/language/model.ts'
+import { parameterTypes, tokenLosses, type ModelWeights } from '../models/language/model.ts'
 import { parallelOf, type Plan } from './plan.ts'
 import { sentBytes, trafficOfCut, type TrafficEntry } from './traffic.ts'
 
@@ -42,7 +42,7 @@ async function trafficOf(
   const inputs = { state: { params: types }, tokens: valueType('i32', [batch, time + 1], ['batch', 'time']) }
   const body = (given: Tensors): Tensors => {
     const { state, tokens } = given as unknown as { state: { params: ModelWeights }; tokens: Tensor }
-    const value = loss(state.params, tokens, config)
+    const value = tokenLosses(state.params, tokens, config).mean()
     const grads = new Map(leaves<Tensor>(grad(value, state.params)))
     const params = Object.fromEntries(
       leaves<Tensor>(state.params).map(([path, p]) => [path, p.sub(grads.get(path)!)]),

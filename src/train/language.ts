@@ -21,13 +21,7 @@ import {
 } from '../models/language/config.ts'
 import { countParameters, type ModelConfig } from '../models/language/model.ts'
 import { createRun, readRun, reopenRun, type RunWriter } from '../runs/index.ts'
-import {
-  listCheckpoints,
-  loadCheckpoint,
-  saveCheckpoint,
-  useNewest,
-  type CheckpointFile,
-} from './checkpoint.ts'
+import { listCheckpoints, loadCheckpoint, openSaver, useNewest } from './checkpoint.ts'
 import { Evaluator } from './evaluate.ts'
 import { compileDecode } from '../models/decoder.ts'
 import { decodable } from '../models/language/decode.ts'
@@ -288,6 +282,15 @@ async function loop(
     flops: step * program.flops,
     metrics,
   })
+  const saver = openSaver(program, {
+    runDir: writer.dir,
+    segment: writer.segment,
+    keep: config.save.keep,
+    saved(file) {
+      writer.checkpoint(file)
+      observer.checkpoint?.(file)
+    },
+  })
   const due = (every: number): boolean => step === config.steps || (every > 0 && step % every === 0)
   const save = async (): Promise<void> => {
     writer.flush({ sync: true })
@@ -296,13 +299,8 @@ async function loop(
       config: JSON.stringify(config),
       tokenizer: JSON.stringify(data.tokenizer),
     }
-    const saved: CheckpointFile = await saveCheckpoint(writer.dir, program, step, {
-      keep: config.save.keep,
-      metadata,
-    })
+    await saver.save(step, metadata)
     savedStep = step
-    writer.checkpoint(saved)
-    observer.checkpoint?.(saved)
   }
   const evaluate = async (): Promise<void> => {
     observer.phase?.('evaluating')
@@ -334,6 +332,7 @@ async function loop(
     while (step < config.steps) {
       if (options.signal?.aborted || profiler?.done) {
         if (savedStep !== step) await save()
+        await saver.settle()
         writer.close('interrupted', { step })
         return result('interrupted')
       }
@@ -348,12 +347,16 @@ async function loop(
       if (due(config.save.every)) await save()
       await duties(new Set())
     }
+    await saver.settle()
     writer.close('finished', { step })
     return result('finished')
   } catch (error) {
+    // What is being written is whole, and belongs into the log before its last line.
+    await saver.close()
     closeFailed(writer, step, error)
     throw error
   } finally {
+    await saver.close()
     evaluator.close()
     await sampler.close()
     program.close()

@@ -31,7 +31,9 @@ export interface TableForm {
 /** A lookup in a table whose rows are cut; null for anything else. */
 export function shardedRows(node: Node, operands: readonly (Operand | null)[]): TableForm | null {
   const cuts = operands[0]?.layout.dims[0] ?? []
-  if (node.op !== gatherOp || cuts.length === 0 || !operands[0]!.weight) return null
+  // A cut over an axis that cuts the index, too, is one of storage (ZeRO): the table is gathered then.
+  const stored = operands[1]?.layout.dims.flat().some((axis) => cuts.includes(axis))
+  if (node.op !== gatherOp || cuts.length === 0 || !operands[0]!.weight || stored) return null
   return {
     make(mesh, as) {
       const [table, index] = node.inputs as [Node, Node]
