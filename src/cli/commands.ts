@@ -32,6 +32,12 @@ export const commands: readonly Entry[] = [
     load: async () => (await import('./resume.ts')).resume,
   },
   {
+    name: 'rank',
+    arguments: ['<what>', '[settings...]'],
+    summary: 'be one rank of a training run, under mpirun',
+    load: async () => (await import('./rank.ts')).rank,
+  },
+  {
     name: 'runs',
     arguments: [],
     summary: 'list runs, newest first',

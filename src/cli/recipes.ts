@@ -16,6 +16,9 @@ export const defaultRecipe = 'language'
 
 export type Recipe = (typeof recipes)[keyof typeof recipes]
 
+/** Whether there is a recipe of that name. */
+export const isRecipe = (name: string): boolean => Object.hasOwn(recipes, name)
+
 /**
  * The recipe of that name.
  * @throws UserError (exit 2) when there is none.

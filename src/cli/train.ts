@@ -13,6 +13,7 @@ export const train: Command = {
   arguments: [`what to train: ${defaultRecipe}`, 'key=value, e.g. steps=200 model.size=micro optim.lr=1e-3'],
   options: [
     ['--dry-run', 'print the plan and stop'],
+    ['--processes', 'one process for each rank of the mesh, with mpirun; restarted when one is lost'],
     ['--profile', 'train a few steps, list every kernel with its cost, save and stop'],
     runsOption,
   ],
@@ -37,6 +38,12 @@ export const train: Command = {
       return 0
     }
     const runsDir = String(options['runs'])
+    if (options['processes']) {
+      const { ranksOfRun } = await import('../train/parallel.ts')
+      const { superviseRanks } = await import('./processes.ts')
+      const { restarts } = config.parallel
+      return superviseRanks(io, { ranks: ranksOfRun(config), restarts, runsDir, words: [name, ...settings] })
+    }
     const { defaultProfile } = await import('../train/profile.ts')
     const profiling = options['profile'] ? { profile: defaultProfile } : {}
     const { profile, ...result } = await runTraining((tools) =>

@@ -20,7 +20,7 @@ import {
   type LanguageOverrides,
 } from '../models/language/config.ts'
 import { countParameters, type ModelConfig } from '../models/language/model.ts'
-import { createRun, readRun, reopenRun, type RunWriter } from '../runs/index.ts'
+import { createRun, readRun, reopenRun } from '../runs/index.ts'
 import { listCheckpoints, loadCheckpoint, openSaver, useNewest } from './checkpoint.ts'
 import { Evaluator } from './evaluate.ts'
 import { compileDecode } from '../models/decoder.ts'
@@ -31,6 +31,7 @@ import { compileEvaluation, initialise } from './programs.ts'
 import { batchPlaces } from './parallel.ts'
 import { compileStep } from './step.ts'
 import { Sampler } from './sample.ts'
+import { anyStops, checkReplicas, hostsOf, meet, openLog, type Log } from './together.ts'
 
 export { sampleRun } from './sample.ts'
 
@@ -39,6 +40,10 @@ export interface TrainOptions {
   readonly observer?: TrainObserver
   /** Aborting finishes the step under way, saves, and returns with status `interrupted`. */
   readonly signal?: AbortSignal
+  /** This process is one of those of mpirun, and has one rank. */
+  readonly processes?: boolean
+  /** Told which run it is, and the host of each rank, before the first step. */
+  readonly started?: (run: { readonly runId: string; readonly hosts: readonly string[] }) => void
   /** Profiles the first steps, then stops with status `interrupted`, saved. */
   readonly profile?: ProfileSettings
 }
@@ -62,7 +67,13 @@ export async function planLanguage(config: LanguageConfig, observer: TrainObserv
   return plan
 }
 
-async function prepare(config: LanguageConfig, observer: TrainObserver, profile = false): Promise<Prepared> {
+async function prepare(
+  config: LanguageConfig,
+  observer: TrainObserver,
+  { profile = false, processes = false } = {},
+): Promise<Prepared> {
+  // Read by the native program when it is opened.
+  if (processes) process.env['ANNEAL_PATIENCE'] ??= String(config.parallel.patience)
   observer.phase?.('preparing data')
   const { context } = config.model
   const data = await prepareTokens({
@@ -75,7 +86,7 @@ async function prepare(config: LanguageConfig, observer: TrainObserver, profile 
   })
   const model: ModelConfig = { ...config.model, vocab: data.tokenizer.vocabSize }
   observer.phase?.('compiling the training step')
-  const program = await compileStep(config, model.vocab, { profile })
+  const program = await compileStep(config, model.vocab, { profile }, processes ? 'mpi' : 'threads')
   observer.phase?.('measuring this machine')
   const threads = config.threads || (await machine()).cores
   const [peak, secondsPerStep] = [
@@ -166,15 +177,13 @@ function readBatch(config: LanguageConfig, data: PreparedTokens, step: number): 
 /** Trains a new run. */
 export async function trainLanguage(config: LanguageConfig, options: TrainOptions): Promise<TrainResult> {
   const observer = options.observer ?? {}
-  const prepared = await prepare(config, observer, options.profile !== undefined)
+  const { processes = false } = options
+  const prepared = await prepare(config, observer, { profile: options.profile !== undefined, processes })
   observer.plan?.(prepared.plan)
   const here = await machine()
-  const writer = createRun(options.runsDir, {
-    recipe: 'language',
-    config,
-    plan: prepared.plan,
-    machine: here,
-  })
+  const writer = openLog(prepared.program, () =>
+    createRun(options.runsDir, { recipe: 'language', config, plan: prepared.plan, machine: here }),
+  )
   return loop(prepared, writer, options, { step: 0, seconds: 0, done: new Set(), saved: false })
 }
 
@@ -187,7 +196,7 @@ export async function resumeLanguage(
   const run = readRun(options.runsDir, runId)
   const stored = parseStoredConfig(run.config, run.dir)
   const config = withOverrides(stored, options.overrides ?? {})
-  const prepared = await prepare(config, observer)
+  const prepared = await prepare(config, observer, { processes: options.processes ?? false })
   requireSameData(run.meta.plan['data'], prepared.plan.data, runId)
   observer.plan?.(prepared.plan)
   const { program } = prepared
@@ -200,7 +209,7 @@ export async function resumeLanguage(
   const step = checkpoint?.step ?? 0
   if (step === 0) reset(program, config, prepared.model.vocab)
   const changed = isDeepStrictEqual(config, stored) ? {} : { config }
-  const writer = reopenRun(options.runsDir, runId, { fromStep: step, ...changed })
+  const writer = openLog(program, () => reopenRun(options.runsDir, runId, { fromStep: step, ...changed }))
   if (checkpoint && !run.checkpoints.some((known) => known.file === checkpoint.file))
     writer.checkpoint(checkpoint)
   const before = run.points.filter((point) => point.step <= step)
@@ -260,7 +269,7 @@ interface Start {
 
 async function loop(
   prepared: Prepared,
-  writer: RunWriter,
+  writer: Log,
   options: TrainOptions,
   start: Start,
 ): Promise<TrainResult> {
@@ -271,6 +280,8 @@ async function loop(
   const evaluator = new Evaluator(config, model, data)
   const sampler = new Sampler(model, data.tokenizer, { threads: config.threads })
   const profiler = options.profile && new StepProfiler(program, options.profile, config.steps - start.step)
+  const hosts = hostsOf(program)
+  options.started?.({ runId: writer.id, hosts })
   let step = start.step
   let savedStep = start.saved ? step : undefined
   let validationLoss: number | null = null
@@ -330,15 +341,18 @@ async function loop(
   try {
     if (step > 0) await duties(start.done)
     while (step < config.steps) {
-      if (options.signal?.aborted || profiler?.done) {
+      if (anyStops(program, options.signal?.aborted === true || profiler?.done === true)) {
         if (savedStep !== step) await save()
         await saver.settle()
         writer.close('interrupted', { step })
+        meet(program)
         return result('interrupted')
       }
       await program.run({ tokens: readBatch(config, data, step), seed: [config.seed] })
       step++
       profiler?.stepped()
+      const { check } = config.parallel
+      if (check > 0 && step % check === 0) checkReplicas(program, hosts, step)
       const point = pointAt(measured(program))
       requireFinite(point, writer)
       writer.point(point)
@@ -349,6 +363,8 @@ async function loop(
     }
     await saver.settle()
     writer.close('finished', { step })
+    // None leaves before the checkpoint is complete.
+    meet(program)
     return result('finished')
   } catch (error) {
     // What is being written is whole, and belongs into the log before its last line.
@@ -382,7 +398,7 @@ async function loop(
 }
 
 /** Records a failure. On a full disk even that can be refused; the error that came first is the one to report. */
-function closeFailed(writer: RunWriter, step: number, error: unknown): void {
+function closeFailed(writer: Log, step: number, error: unknown): void {
   try {
     writer.close('failed', { step, reason: (error as Error).message })
   } catch (second) {
@@ -411,7 +427,7 @@ const overflowing = (): UserError =>
     fix: 'lower optim.lr, or use precision=bf16',
   })
 
-function requireFinite(point: TrainPoint, writer: RunWriter): void {
+function requireFinite(point: TrainPoint, writer: Log): void {
   const bad = Object.entries(point.metrics).find(([, value]) => !Number.isFinite(value))
   if (!bad) return
   const last = listCheckpoints(writer.dir).at(-1)

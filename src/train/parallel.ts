@@ -58,11 +58,15 @@ export function batchPlaces({
 }
 
 /** What `compile` takes to spread a training step over the mesh; nothing for one device. */
-export function parallelOptions(config: LanguageConfig, vocab: number): { readonly parallel?: Parallel } {
+export function parallelOptions(
+  config: LanguageConfig,
+  vocab: number,
+  transport: Parallel['transport'] = 'threads',
+): { readonly parallel?: Parallel } {
   const plan = planOf(config)
   const { mesh }: { readonly mesh: Mesh } = plan
   if (mesh.length === 0) return {}
-  const parallel = parallelOf(plan)
+  const parallel = { ...parallelOf(plan), transport }
   if (config.mesh.pipe === 1) return { parallel }
   const stages = pipelineSources(config, vocab, mesh, 'pipe', scheduleOf(config))
   return { parallel: { ...parallel, pipeline: { axis: 'pipe', stages } } }

@@ -127,6 +127,18 @@ const parallelSchema = z.strictObject({
     .enum(['gpipe', '1f1b', 'interleaved', 'zb-h1', 'zb-h2', 'dualpipe-v'])
     .describe('with mesh.pipe: the order of forward and backward passes'),
   stages: count.describe('with an interleaved schedule: stages on each pipeline rank'),
+  // Defaults in the schema: runs stored before these settings were there go on.
+  patience: z
+    .number()
+    .min(0)
+    .default(120)
+    .describe(
+      'with ranks as processes: seconds a rank waits for another before it is given up; 0 = for ever',
+    ),
+  check: countOrOff.default(100).describe('steps between comparisons of what ranks hold alike; 0 = never'),
+  restarts: countOrOff
+    .default(3)
+    .describe('with ranks as processes: how often a run that lost a rank goes on from its last checkpoint'),
 })
 
 /** The complete, concrete configuration. Ranges live here; what depends on two settings lives in `resolveConfig`. */
@@ -187,7 +199,16 @@ export type LanguageConfig = Readonly<z.output<typeof languageConfigSchema>>
 /** One device: what every run was before there were others. */
 const oneDevice = {
   mesh: { data: 1, pipe: 1, expert: 1, context: 1, tensor: 1 },
-  parallel: { zero: 0, sequence: false, attention: 'ring', schedule: '1f1b', stages: 1 },
+  parallel: {
+    zero: 0,
+    sequence: false,
+    attention: 'ring',
+    schedule: '1f1b',
+    stages: 1,
+    patience: 120,
+    check: 100,
+    restarts: 3,
+  },
 } as const
 
 /** Settings given by a person: any subset, nested as in `LanguageConfig`. */

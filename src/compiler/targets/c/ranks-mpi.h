@@ -14,7 +14,10 @@ INLINE int rank_here(void) { return world_rank; }
 static void leave_world(void) {
   int left;
   MPI_Finalized(&left);
-  if (!left) MPI_Finalize();
+  if (left) return;
+  /* One that failed does not wait for the others, who may wait for it. */
+  if (getenv("ANNEAL_RANK_FAILED")) MPI_Abort(MPI_COMM_WORLD, 1);
+  MPI_Finalize();
 }
 
 /* Joins the other processes; several programs of a process share MPI, each with messages of its own. */
