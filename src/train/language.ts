@@ -31,7 +31,7 @@ import { compileEvaluation, initialise } from './programs.ts'
 import { batchPlaces } from './parallel.ts'
 import { compileStep } from './step.ts'
 import { Sampler } from './sample.ts'
-import { anyStops, checkReplicas, hostsOf, meet, openLog, type Log } from './together.ts'
+import { anyStops, checkReplicas, flipForTest, hostsOf, meet, openLog, type Log } from './together.ts'
 
 export { sampleRun } from './sample.ts'
 
@@ -351,6 +351,7 @@ async function loop(
       await program.run({ tokens: readBatch(config, data, step), seed: [config.seed] })
       step++
       profiler?.stepped()
+      flipForTest(program, writer, step)
       const { check } = config.parallel
       if (check > 0 && step % check === 0) checkReplicas(program, hosts, step)
       const point = pointAt(measured(program))

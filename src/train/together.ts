@@ -44,6 +44,17 @@ export function openLog(program: Program, open: () => RunWriter): Log {
   return { ...first!, flush() {}, point() {}, sample() {}, checkpoint() {}, close() {} }
 }
 
+/**
+ * For the test of comparisons: `ANNEAL_TEST_FLIP=1,60` flips a bit of rank 1 after step 60, in the first segment only, as a
+ * broken memory would. Nothing else sets it.
+ */
+export function flipForTest(program: Program, { segment }: Log, step: number): void {
+  const [rank, at] = (process.env['ANNEAL_TEST_FLIP'] ?? '').split(',').map(Number)
+  if (at !== step || segment !== 1 || program.process?.rank !== rank) return
+  const { data } = program.pieces('state.params.tokens')[0]! as unknown as { data: Float32Array }
+  new Uint8Array(data.buffer, data.byteOffset)[0]! ^= 1
+}
+
 /** Compares what ranks hold alike, and says where and when it was found to differ. */
 export function checkReplicas(program: Program, hosts: readonly string[], step: number): void {
   try {
