@@ -106,6 +106,8 @@ export interface RankProcess {
   readonly rank: number
   /** What every process has in the place of `mine`, in the order of ranks. All must call it. */
   exchange(mine: Uint8Array): Uint8Array[]
+  /** Messages about a rank that does not come name the step: this many are done. */
+  countFrom(step: number): void
 }
 
 export interface Program {
@@ -374,7 +376,13 @@ export async function compile<I extends Tree<ValueType>>(
     write: border.write,
     pieces: cut ? pieces : (path) => [wholePiece(view(path), wholeTypes.get(path)!)],
     ...(processes
-      ? { process: { rank: native.rank(), exchange: (mine) => native.exchange(mine, ranks) } }
+      ? {
+          process: {
+            rank: native.rank(),
+            exchange: (mine) => native.exchange(mine, ranks),
+            countFrom: (step) => native.countFrom(step),
+          },
+        }
       : {}),
     run(values = {}) {
       for (const [path, data] of Object.entries(values)) border.write(path, data)

@@ -283,6 +283,7 @@ async function loop(
   const hosts = hostsOf(program)
   options.started?.({ runId: writer.id, hosts })
   let step = start.step
+  program.process?.countFrom(step)
   let savedStep = start.saved ? step : undefined
   let validationLoss: number | null = null
   let sample: string | null = null

@@ -26,6 +26,8 @@ export interface NativeProgram {
   profile(bytes: number): ArrayBuffer
   /** What collectives have sent so far, as collectives.h counts it. */
   traffic(bytes: number): ArrayBuffer
+  /** From which step on messages about missing ranks count. */
+  countFrom(step: number): void
   /** Where ranks are processes: which one this is, and what all of them have in the place of `mine`, one after the other. */
   rank(): number
   exchange(mine: Uint8Array, ranks: number): Uint8Array<ArrayBuffer>[]
@@ -102,6 +104,9 @@ export function openNative(
     profile(bytes) {
       if (closed) throw new InternalError('this program is closed')
       return viewMemory(library.func('void *anneal_profile(void)')(), bytes)
+    },
+    countFrom(step) {
+      library.func('void anneal_count_from(int64_t step)')(step)
     },
     traffic(bytes) {
       if (closed) throw new InternalError('this program is closed')

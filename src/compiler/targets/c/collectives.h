@@ -252,6 +252,9 @@ static double wall_clock(void) {
 
 static _Atomic int64_t steps_run;
 
+/* The steps that a message about this run counts from: those of a run that goes on, and no trials. */
+void anneal_count_from(const int64_t step) { atomic_store(&steps_run, step); }
+
 /* The last line printed: who did not come, where. */
 static void give_up(const collective *const c, const int rank, const int missing) {
   char host[256] = "?";
