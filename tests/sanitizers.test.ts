@@ -74,9 +74,9 @@ const programs: Readonly<Record<string, () => Promise<Program>>> = {
     ),
   'training step, GPT-2, 8-bit AdamW, fp16': () =>
     compileStep(config('gpt2', { precision: 'fp16', optim: { name: 'adamw8bit' } }), vocab, options),
-  'training step, modern, Adafactor, fp8 by blocks': () =>
+  'training step, modern, AdamW, fp8 by blocks': () =>
     compileStep(
-      config('modern', { precision: 'fp8', fp8Scaling: 'block', optim: { name: 'adafactor' } }),
+      config('modern', { precision: 'fp8', fp8Scaling: 'block', optim: { name: 'adamw' } }),
       vocab,
       options,
     ),
