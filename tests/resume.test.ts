@@ -238,7 +238,7 @@ test('bytes of moments and the loss scale come back from a checkpoint like every
     optim: { name: 'adamw8bit', lossScale: 2 ** 20, lossScaleSteps: 4 },
     sample: { every: 0, tokens: 1, prompt: '1' },
   })
-  const [whole, parts] = [join(scratch, 'whole'), join(scratch, 'parts')]
+  const [whole, parts] = [join(scratch, 'bytes-whole'), join(scratch, 'bytes-parts')]
   await trainLanguage(config, { runsDir: whole })
   const control = new AbortController()
   const point = ({ step }: { readonly step: number }): void => {
