@@ -20,7 +20,10 @@ const layers: Readonly<Record<string, readonly string[]>> = {
   models: ['nn', 'optim', 'data', 'compiler'],
   parallel: ['runs', 'models', 'nn', 'optim', 'data', 'compiler'],
   train: ['parallel', 'runs', 'models', 'nn', 'optim', 'data', 'compiler'],
-  cli: ['train', 'parallel', 'runs', 'models', 'nn', 'optim', 'data', 'compiler'],
+  serve: ['train', 'runs', 'models', 'nn', 'data', 'compiler'],
+  studies: ['train', 'parallel', 'runs', 'models', 'nn', 'optim', 'data', 'compiler'],
+  lab: ['studies', 'serve', 'train', 'parallel', 'runs', 'models', 'optim', 'data', 'compiler'],
+  cli: ['lab', 'studies', 'serve', 'train', 'parallel', 'runs', 'models', 'nn', 'optim', 'data', 'compiler'],
 }
 
 /** Inside the compiler: each may import what stands after it; folders of one rank may import each other. */
@@ -38,6 +41,8 @@ const packageHomes: Readonly<Record<string, readonly string[]>> = {
   commander: ['cli'],
   koffi: ['compiler/runtime', 'data'],
   'node:sqlite': ['runs'],
+  hono: ['serve', 'lab'],
+  '@hono/node-server': ['serve', 'lab'],
 }
 
 const maxLines = 700
