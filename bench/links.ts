@@ -106,7 +106,7 @@ export async function main(args: readonly string[]): Promise<void> {
   const answer = await onTwoHosts(asked, values.rate, values.turns)
   const cluster = clusterOf(answer)
   const rows = asked.plans.map((plan, i) => {
-    const call = callsOf(kernels[i]!, ranks / availableParallelism())
+    const call = callSeconds(kernels[i]!)
     const memory = (bytes: number): number => (bytes > 0 ? call(copyOf(bytes)) : 0)
     const step = summarize(simulate(compiledPlan(plan, programs[i]!.outline, { ...cluster, call, memory })))
     const measured = median(answer.measured[i]!)
@@ -197,12 +197,6 @@ async function measureKernels(plan: string, settings: readonly string[]): Promis
   }
 }
 
-/** Each rank has its share of a core. */
-function callsOf(samples: readonly CallSample[], ranksPerCore: number): Cluster['call'] {
-  const seconds = callSeconds(samples)
-  return (work) => Math.max(1, ranksPerCore) * seconds(work)
-}
-
 const copyOf = (bytes: number): Parameters<Cluster['call']>[0] => {
   return { ops: 'copy', source: '', flops: 0, bytes, precision: 'f32' }
 }
@@ -210,8 +204,20 @@ const copyOf = (bytes: number): Parameters<Cluster['call']>[0] => {
 /** Messages up to this size Open MPI sends over TCP without asking first (btl_tcp_eager_limit). */
 const eagerBytes = 65_536
 
+/** Each host has half of the cores, which its ranks share out: the first of a host has the first, and so on. */
+const coresOf = (hosts: readonly number[]): number[] => {
+  const half = Math.max(1, Math.floor(availableParallelism() / 2))
+  return hosts.map((host, rank) => {
+    const before = hosts.slice(0, rank).filter((other) => other === host).length
+    return host * half + (before % half)
+  })
+}
+
 const clusterOf = ({ hosts, near, far }: Answer): Omit<Cluster, 'call' | 'memory'> => ({
   hosts,
+  cores: coresOf(hosts),
+  // What the Linux scheduler gives on a few cores.
+  turnSeconds: 1.4e-3,
   near: wireOf('host', near, 1),
   far: wireOf('network', far, 2),
   eagerBytes,

@@ -33,6 +33,8 @@ const program = (body: (x: Tensor) => Tensor): Promise<Program> =>
 /** Two hosts of two ranks; arithmetic is free, a byte takes a second within a host and 10 from host to host. */
 const cluster: Cluster = {
   hosts: [0, 0, 1, 1],
+  cores: [0, 1, 2, 3],
+  turnSeconds: Infinity,
   near: { name: 'near', latency: 100, busy: (size) => size },
   far: { name: 'far', latency: 1000, busy: (size) => 10 * size },
   eagerBytes: 1e9,
@@ -61,6 +63,11 @@ test('an all-reduce exchanges halves, adds them up, and exchanges the sums', asy
   assert.equal(step(made.outline).seconds, 2 * (100 + half))
   const seconds = step(made.outline, { memory: (size) => size }).seconds
   assert.equal(seconds, 2 * (100 + half) + (copies + 1) * half)
+  // On one core the sums follow one another, whatever the turns; the first is on its way while the second is made.
+  for (const turnSeconds of [Infinity, half / 4]) {
+    const shared = step(made.outline, { memory: (size) => size, cores: [0, 0, 1, 1], turnSeconds }).seconds
+    assert.ok(shared > seconds && shared <= seconds + (copies + 1) * half, `${shared}`)
+  }
   made.close()
 })
 

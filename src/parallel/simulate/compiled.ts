@@ -3,7 +3,7 @@
  * very messages that the program sends. Nothing is assumed about the model or the plan; what a call and a message take is
  * asked of the `Cluster`, which was measured.
  *
- * What bounds a message over MPI, and is modelled: ranks of one host share its port; each byte is copied where a piece does
+ * What bounds a step over MPI, and is modelled: ranks share cores; ranks of one host share its port; each byte is copied where a piece does
  * not lie in one run, and added up where partial results meet; a message beyond `eagerBytes` moves only while both its ends
  * are inside MPI, so it hides behind nothing that either of them calculates.
  */
@@ -28,13 +28,16 @@ export interface Wire {
 export interface Cluster {
   /** The host of each rank. */
   readonly hosts: readonly number[]
+  /** The core of each rank; ranks of one core take turns of `turnSeconds`, as the system gives them. */
+  readonly cores: readonly number[]
+  readonly turnSeconds: number
   /** Between ranks of one host, each of which has a port of its own. */
   readonly near: Wire
   /** Between hosts, each of which has one port. */
   readonly far: Wire
   /** Messages up to so many bytes go without their receiver. */
   readonly eagerBytes: number
-  /** Seconds that a kernel call takes one rank, with all the others at work. */
+  /** Seconds that a kernel call keeps a core busy. */
   readonly call: (work: Work) => number
   /** Seconds to read or write so many bytes. */
   readonly memory: (bytes: number) => number
@@ -256,17 +259,22 @@ class RankWalk {
   /** The arithmetic so far, as a task. */
   #task(category: 'F' | 'optimizer'): number {
     if (this.#latest >= 0 && this.#seconds === 0 && this.#waits.length === 0) return this.#latest
-    this.#latest =
-      this.#wires.tasks.push({
-        kind: 'compute',
-        rank: this.#rank,
-        category,
-        label: 'calls',
-        after: this.#waits,
-        seconds: this.#seconds,
-      }) - 1
-    this.#seconds = 0
-    this.#waits = []
+    const { cores, turnSeconds } = this.#cluster
+    do {
+      const seconds = Math.min(this.#seconds, turnSeconds)
+      this.#seconds -= seconds
+      this.#latest =
+        this.#wires.tasks.push({
+          kind: 'compute',
+          rank: this.#rank,
+          category,
+          label: 'calls',
+          after: this.#waits,
+          seconds,
+          core: cores[this.#rank]!,
+        }) - 1
+      this.#waits = []
+    } while (this.#seconds > 0)
     return this.#latest
   }
 }

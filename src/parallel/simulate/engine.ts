@@ -4,7 +4,8 @@
  * Contention: a link serves one message at a time, in the order in which they become ready (at the same moment: in the
  * order of their ranks' programs, so that equal ranks are treated equally), at full bandwidth. In sum over
  * competing messages that takes as long as sharing the link fairly would; a single early message is faster, a late one
- * slower. A collective holds the links of a level for the seconds it spends on that level.
+ * slower. A collective holds the links of a level for the seconds it spends on that level. A core that ranks share is held
+ * in the same way.
  */
 import { createHeap } from '../../data/heap.ts'
 import type { SimulatedPlan } from './plan.ts'
@@ -38,6 +39,8 @@ export function simulate(plan: SimulatedPlan): SimulatedRun {
   const turns = turnsOf(plan)
   const linkFree = new Float64Array(plan.links.length)
   const linkBusy = new Float64Array(plan.links.length)
+  /** When each shared core is free again. */
+  const coreFree: number[] = []
   const missing = Int32Array.from(collectives, ({ parts }) => parts)
   const parts: number[][] = collectives.map(() => [])
   // An event is the end of a task, or of all parts of a collective: those are numbered after the tasks.
@@ -62,15 +65,15 @@ export function simulate(plan: SimulatedPlan): SimulatedRun {
   }
   const isHit = (index: number): boolean => failure !== undefined && involves(plan, index, failure.rank)
 
-  /** Messages and collectives that became ready at this moment and have no links yet. */
+  /** What became ready at this moment and has no links, or no core, yet. */
   let requests: number[] = []
   const begin = (index: number, now: number): void => {
     const task = tasks[index]!
     ready[index] = now
-    if (task.kind === 'compute') {
+    if (task.kind === 'compute' && task.core === undefined) {
       start[index] = now
       expect(index, now + task.seconds, isHit(index))
-    } else if (task.kind === 'send') requests.push(index)
+    } else if (task.kind !== 'collective') requests.push(index)
     else {
       parts[task.collective]!.push(index)
       if (--missing[task.collective]! === 0) requests.push(index)
@@ -79,7 +82,12 @@ export function simulate(plan: SimulatedPlan): SimulatedRun {
   const grant = (index: number, now: number): void => {
     const task = tasks[index]!
     if (task.kind === 'collective') return grantCollective(task.collective, now)
-    if (task.kind !== 'send') return
+    if (task.kind === 'compute') {
+      const from = Math.max(now, coreFree[task.core!] ?? 0)
+      start[index] = from
+      coreFree[task.core!] = from + task.seconds
+      return expect(index, from + task.seconds, isHit(index))
+    }
     const from = firstFree(task.links, now)
     hold(task.links, from, task.busySeconds)
     start[index] = from

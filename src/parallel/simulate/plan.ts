@@ -53,6 +53,8 @@ interface TaskBase {
 export interface ComputeTask extends TaskBase {
   readonly kind: 'compute'
   readonly seconds: number
+  /** A core that ranks share: it serves one task at a time, in the order in which they become ready. */
+  readonly core?: number
 }
 
 export interface SendTask extends TaskBase {
