@@ -154,7 +154,9 @@ function cell(technique: Technique, model: ModelName, plan: string): Cell {
 }
 
 const techniquesOf = (model: ModelName): Technique[] =>
-  techniques.filter(({ models }) => models.includes(model))
+  techniques.filter(({ models, alone, settings }) => {
+    return models.includes(model) && possible(model, `${alone} ${settings}`)
+  })
 
 /** The mixed plans in which a technique means something. */
 const plansWith = ({ needs, settings }: Technique, model: ModelName): readonly string[] =>
