@@ -79,7 +79,7 @@ export const groupedOuterOp: Op = {
         valueType('i32', [groups]),
       ],
       ranges: groupedRanges(groups),
-      ...(i % 2 === 0 ? {} : { attrs: { leaves: 2 } }),
+      attrs: i % 2 === 0 ? {} : { leaves: 2 },
     })),
 }
 
