@@ -68,6 +68,12 @@ export const commands: readonly Entry[] = [
     load: async () => (await import('./plan.ts')).plan,
   },
   {
+    name: 'study',
+    arguments: ['<study>', '<what>'],
+    summary: 'studies people can rerun: how much compute algorithms save',
+    load: async () => (await import('./study.ts')).study,
+  },
+  {
     name: 'doctor',
     arguments: [],
     summary: 'what this machine has, how fast it is, and what is missing',
