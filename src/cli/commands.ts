@@ -32,6 +32,12 @@ export const commands: readonly Entry[] = [
     load: async () => (await import('./resume.ts')).resume,
   },
   {
+    name: 'fork',
+    arguments: ['<run>', '[settings...]'],
+    summary: 'a new run from a checkpoint of another, with settings changed',
+    load: async () => (await import('./fork.ts')).fork,
+  },
+  {
     name: 'rank',
     arguments: ['<what>', '[settings...]'],
     summary: 'be one rank of a training run, under mpirun',
@@ -39,8 +45,8 @@ export const commands: readonly Entry[] = [
   },
   {
     name: 'runs',
-    arguments: [],
-    summary: 'list runs, newest first',
+    arguments: ['[query...]'],
+    summary: 'list runs, newest first; or search them',
     load: async () => (await import('./runs.ts')).runs,
   },
   {
