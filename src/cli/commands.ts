@@ -16,7 +16,7 @@ export const commands: readonly Entry[] = [
   {
     name: 'up',
     arguments: [],
-    summary: 'train the default model if there is none yet, and show what it writes',
+    summary: 'open the lab, and train the default model if there is none yet',
     load: async () => (await import('./up.ts')).up,
   },
   {

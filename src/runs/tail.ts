@@ -7,7 +7,8 @@ import { closeSync, fstatSync, openSync, readdirSync, readSync, statSync } from 
 import { join } from 'node:path'
 import { crc32 } from 'node:zlib'
 import { parseLines } from './lines.ts'
-import type { RunLine } from './lines.ts'
+import type { RunLine, RunStatus } from './lines.ts'
+import { presentStatus } from './reader.ts'
 import { segmentFile, segmentNumbers } from './writer.ts'
 
 export interface Tail {
@@ -49,6 +50,20 @@ export function readTail(dir: string, cursor: string | null): Tail {
     last = { segment: number, offset: read.ends, inode: read.inode, check: read.check }
   }
   return { reset, lines, cursor: [last.segment, last.offset, last.inode, last.check].join('-') }
+}
+
+/** Bytes at the end of a segment in which its last status line stands, if it has ended. */
+const endBytes = 64 << 10
+
+/** Where a run stands, from the end of its newest segment alone: what `readRun` says, without reading all of it. */
+export function readStatus(dir: string): { readonly status: RunStatus; readonly reason: string | null } {
+  const folder = join(dir, 'segments')
+  const newest = numbersIn(folder).at(-1)
+  const path = newest === undefined ? undefined : join(folder, segmentFile(newest))
+  const size = path === undefined ? 0 : (statSync(path, { throwIfNoEntry: false })?.size ?? 0)
+  const read = path === undefined ? undefined : readFile(path, Math.max(0, size - endBytes))
+  const last = read?.lines.findLast((line) => line.kind === 'status')
+  return { status: presentStatus(dir, last?.status ?? 'running'), reason: last?.reason ?? null }
 }
 
 function parseCursor(text: string): Place | undefined {
