@@ -2,12 +2,10 @@
  * Opens the lab: one server with the page, the API over the runs and the OpenAI routes over their checkpoints. What the
  * lab must know of the command line (recipes, how it is called) is put together here.
  */
-import { Hono } from 'hono'
 import { fileURLToPath } from 'node:url'
 import { z } from 'zod'
-import { labRoutes, pageRoutes } from '../lab/index.ts'
 import type { LabRecipe } from '../lab/index.ts'
-import { serveHttp } from '../serve/index.ts'
+import { serveLab } from '../lab/server.ts'
 import type { HttpServer } from '../serve/index.ts'
 import { self } from './command.ts'
 import { builtPages } from './pages.ts'
@@ -28,20 +26,9 @@ export const command: readonly [string, string] = [
 
 /** Opens the lab's server. Close it when done. */
 export async function openLab({ runsDir, host, port, note }: LabSettings): Promise<HttpServer> {
-  const [folder, recipes] = [await builtPages(note), await labRecipes()]
-  const lab = labRoutes({ runsDir, recipes, command, self })
-  const app = new Hono()
-  app.get('/healthz', (c) => c.text('ok\n'))
-  app.route('/', lab.routes)
-  app.route('/', pageRoutes(folder))
-  return serveHttp(app, {
-    host,
-    port,
-    apiKey: process.env['ANNEAL_API_KEY'],
-    maxBodyBytes: 64 << 20,
-    drainMs: 2000,
-    onClosing: () => lab.close(),
-  })
+  const [pages, recipes] = [await builtPages(note), await labRecipes()]
+  const apiKey = process.env['ANNEAL_API_KEY']
+  return serveLab({ runsDir, recipes, command, self, pages, host, port, apiKey })
 }
 
 /** The recipes with their schemas and defaults. */

@@ -19,7 +19,6 @@ import type { LabOptions } from './options.ts'
 import type { RunReply, RunsReply } from './wire.ts'
 
 export type { LabOptions, LabRecipe } from './options.ts'
-export { pageRoutes } from './pages.ts'
 
 export interface Lab {
   readonly routes: Hono

@@ -38,10 +38,12 @@ export function Compare(): JSX.Element {
   const version = runs.reduce((sum, run) => sum + run.version.value, 0)
   const names = [...new Set(runs.flatMap((run) => [...run.columns.metrics.keys()]))]
   // One metric a chart: the colour says which run.
-  const panels = panelsOf(names).flatMap((panel) =>
-    panel.metrics
-      .filter((name) => panel.metrics.length === 1 || names.includes(name))
-      .map((name): Panel => ({ ...panel, title: name, metrics: [name] })),
+  const panels = panelsOf(names).flatMap(({ metrics, format }) =>
+    metrics
+      .filter((name) => metrics.length === 1 || names.includes(name))
+      .map((name): Panel =>
+        format ? { title: name, metrics: [name], format } : { title: name, metrics: [name] },
+      ),
   )
   return (
     <>
