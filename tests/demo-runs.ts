@@ -101,11 +101,11 @@ export function writeSteps(writer: RunWriter, { from, to, final, seed }: Steps):
     writer.point({ ...at, metrics: { loss, gradNorm: 0.4 + 1.5 / (1 + step / 40) + noise() * 0.2, lr } })
     if (step % 250 === 0) {
       writer.point({ ...at, metrics: { validationLoss: loss + 0.08 } })
-      writer.checkpoint({
-        step,
-        file: `checkpoints/step-${String(step).padStart(8, '0')}.safetensors`,
-        bytes: 1_872_448,
-      })
+      const file = join('checkpoints', `step-${String(step).padStart(8, '0')}.safetensors`)
+      mkdirSync(join(writer.dir, 'checkpoints'), { recursive: true })
+      // Of old ones only the line is left, as in a run that keeps two.
+      if (step + 500 > to) writeFileSync(join(writer.dir, file), '')
+      writer.checkpoint({ step, file, bytes: 1_872_448 })
     }
     if (step === 100 || step % 500 === 0) {
       const verse = verses[Math.min(verses.length - 1, Math.floor(step / 500))]!

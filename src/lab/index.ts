@@ -138,8 +138,8 @@ function endOf(path: string): string {
   }
 }
 
-/** The kernels of a profile without its events, which only a trace viewer shows. */
-function readProfile(path: string): object {
+/** The kernels of a profile without its events, which only a trace viewer shows; null without one. */
+function readProfile(path: string): object | null {
   try {
     const { peak, profile } = JSON.parse(readFileSync(path, 'utf8')) as {
       readonly peak: object
@@ -148,14 +148,6 @@ function readProfile(path: string): object {
     const { lastRun: _, ...rest } = profile
     return { peak, profile: rest }
   } catch {
-    throw new NotFound(
-      {
-        where: path.split('/').at(-2) ?? '',
-        got: 'no profile',
-        expected: 'a run with --profile',
-        fix: 'train with --profile',
-      },
-      2,
-    )
+    return null
   }
 }

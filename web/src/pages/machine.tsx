@@ -37,7 +37,7 @@ export function Machine(): JSX.Element {
           <p class={doctor.ok ? 'verdict' : 'verdict problem'}>
             {doctor.ok ? 'Everything needed to train is here.' : 'Something needed to train is missing.'}
           </p>
-          <dl class="facts">
+          <dl class="facts wide">
             {doctor.findings.map(({ name, found, ok, fix }) => (
               <div key={name} class={ok ? '' : 'bad'}>
                 <dt>{name}</dt>

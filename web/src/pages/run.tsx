@@ -53,7 +53,7 @@ export function RunPage({ id }: { readonly id: string }): JSX.Element {
         <Plan reply={reply} />
         <Checkpoints reply={reply} id={id} />
       </div>
-      <Fold title="Settings" open>
+      <Fold title="Settings">
         <Settings config={reply.config} />
       </Fold>
       <Notes key={id} id={id} annotations={reply.annotations} />
@@ -361,7 +361,10 @@ interface Profile {
 function Kernels({ id }: { readonly id: string }): JSX.Element | null {
   const [found, setFound] = useState<Profile>()
   useEffect(() => {
-    getJson<Profile>(runPath(id, '/profile')).then(setFound, () => setFound(undefined))
+    getJson<Profile | null>(runPath(id, '/profile')).then(
+      (next) => setFound(next ?? undefined),
+      () => setFound(undefined),
+    )
   }, [id])
   if (found === undefined) return null
   const { seconds, runs, sites } = found.profile

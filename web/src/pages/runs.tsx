@@ -183,16 +183,18 @@ function Row({ run }: { readonly run: RunSummary }): JSX.Element {
         />
       </td>
       <th scope="row">
-        <a href={runAddress(run.id)}>{run.id}</a>
-        <span class="tags">
-          {run.tags.map((tag) => (
-            <a key={tag} class="tag" href={`/runs?query=${encodeURIComponent(`tag="${tag}"`)}`}>
-              {tag}
-            </a>
-          ))}
-          {run.archived && <span class="tag">archived</span>}
-        </span>
-        <small class="muted">{ago(run.created)}</small>
+        <div>
+          <a href={runAddress(run.id)}>{run.id}</a>
+          <span class="tags">
+            {run.tags.map((tag) => (
+              <a key={tag} class="tag" href={`/runs?query=${encodeURIComponent(`tag="${tag}"`)}`}>
+                {tag}
+              </a>
+            ))}
+            {run.archived && <span class="tag">archived</span>}
+          </span>
+          <small class="muted">{ago(run.created)}</small>
+        </div>
       </th>
       <td>
         <Status status={run.status} />

@@ -270,10 +270,16 @@ function optionsFor(
       {
         ...axis,
         grid: { show: false },
+        size: 34,
         values: (_, splits) => splits.map((x) => (x === null ? '' : formatX(x))),
         space: 80,
       },
-      { ...axis, grid, size: 58, values: (_, splits) => splits.map((y) => (y === null ? '' : formatY(y))) },
+      {
+        ...axis,
+        grid,
+        size: 58,
+        values: (_, splits) => splits.map((y) => (y === null ? '' : tick(y, formatY))),
+      },
     ],
     cursor: {
       sync: { key: 'page', setSeries: false },
@@ -307,10 +313,19 @@ function optionsFor(
   }
 }
 
+/** A value beside the axis: no zeros for their own sake, no unit that the title names. */
+const tick = (y: number, format: (y: number) => string): string =>
+  format === formatMetric && Math.abs(y) >= 1e-3 && Math.abs(y) < 1e4
+    ? String(Number(y.toPrecision(4)))
+    : format(y)
+        .replace(/FLOP.*$/, '')
+        .trimEnd()
+
 /** Some air around the values; a flat line in the middle. */
 function rangeOfValues(_: uPlot, least: number | null, most: number | null): [number, number] {
   if (least === null || most === null) return [0, 1]
-  const pad = (most - least) * 0.06 || Math.abs(most) * 0.1 || 1
+  // At least a percent, so that rounding noise does not fill the picture.
+  const pad = Math.max((most - least) * 0.06, Math.abs(most) * 0.01) || 1
   return [least >= 0 && least - pad < 0 ? 0 : least - pad, most + pad]
 }
 
