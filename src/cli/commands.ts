@@ -56,6 +56,12 @@ export const commands: readonly Entry[] = [
     load: async () => (await import('./show.ts')).show,
   },
   {
+    name: 'compare',
+    arguments: ['<runs...>'],
+    summary: 'runs side by side: settings that differ, figures of every metric',
+    load: async () => (await import('./compare.ts')).compare,
+  },
+  {
     name: 'sample',
     arguments: ['<run>'],
     summary: 'write text with a trained model',

@@ -12,6 +12,7 @@ import type { Run } from '../runs/index.ts'
 import { actionRoutes } from './actions.ts'
 import { Curves } from './curves.ts'
 import { encodeColumns } from './encode.ts'
+import { exportHtml } from './export.ts'
 import { followList, followRun } from './follow.ts'
 import { logFile } from './jobs.ts'
 import { explain, json, NotFound, noSuchRun } from './json.ts'
@@ -28,6 +29,8 @@ export interface Lab {
 
 /** The end of a log is shown. */
 const logBytes = 256 << 10
+/** Runs in one file. */
+const mostExported = 10
 /** Damage that is listed one by one. */
 const mostNotes = 50
 
@@ -63,6 +66,19 @@ export function labRoutes(options: LabOptions): Lab {
   api.get('/runs/:id/profile', (c) => {
     const path = join(runsDir, existing(c.req.param('id')), 'profile.json')
     return json(readProfile(path))
+  })
+  api.get('/export', (c) => {
+    const ids = (c.req.query('runs') ?? '').split(',').filter(Boolean).slice(0, mostExported).map(existing)
+    if (ids.length === 0) throw noSuchRun('')
+    const runs = ids.map((id) => {
+      const { columns, cursor } = curves.read(id)
+      return { reply: describe(readRun(runsDir, id), self), columns: encodeColumns(columns, cursor) }
+    })
+    return c.body(exportHtml(options.pages, runs), 200, {
+      'content-type': 'text/html; charset=utf-8',
+      // Saved, never shown here: its script is inline.
+      'content-disposition': 'attachment; filename="anneal.html"',
+    })
   })
   api.get('/recipes', () => json({ recipes, self, runsDir }))
   api.route('/', actionRoutes(options))

@@ -16,6 +16,8 @@ export interface LabOptions {
   readonly recipes: readonly LabRecipe[]
   /** Program and first arguments of the command line, e.g. `['node', 'bin/anneal.js']`. */
   readonly command: readonly [string, ...string[]]
+  /** Folder of the built pages. */
+  readonly pages: string
   /** How a person types it. */
   readonly self: string
   /** Milliseconds between looks at files; default 150. */

@@ -38,7 +38,8 @@ export function pageRoutes(folder: string): Hono {
   const app = new Hono()
   app.get('*', (c) => {
     const { path } = c.req
-    const isAsset = path.startsWith('/assets/') || types[extname(path)] !== undefined
+    // Addresses of programs, to which a page would be no answer.
+    const isAsset = /^\/(assets|api|v1)\//.test(path) || types[extname(path)] !== undefined
     const file = files.get(path) ?? (isAsset ? undefined : files.get('/index.html'))
     if (file === undefined) return c.text('not found\n', 404)
     const headers: Record<string, string> = {

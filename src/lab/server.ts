@@ -10,8 +10,8 @@ import type { LabOptions } from './options.ts'
 import { pageRoutes } from './pages.ts'
 
 export interface LabServerOptions extends LabOptions {
-  /** Folder of the built pages. */
-  readonly pages: string
+  /** Routes of others beside the lab's: those under /v1. */
+  readonly others?: readonly Hono[]
   readonly host: string
   readonly port: number
   readonly apiKey: string | undefined
@@ -27,6 +27,7 @@ export async function serveLab(options: LabServerOptions): Promise<HttpServer> {
   const app = new Hono()
   app.get('/healthz', (c) => c.text('ok\n'))
   app.route('/', lab.routes)
+  for (const routes of options.others ?? []) app.route('/', routes)
   app.route('/', pageRoutes(pages))
   return serveHttp(app, {
     host,

@@ -7,7 +7,9 @@ import './style.css'
 import { LiveBadge } from './parts/badge.tsx'
 import { Notices } from './parts/notice.tsx'
 import { ThemeButton } from './parts/theme.tsx'
-import { Compare } from './pages/compare.tsx'
+import { embedded } from './data/embedded.ts'
+import type { Embedded } from './data/embedded.ts'
+import { Compare, Comparison } from './pages/compare.tsx'
 import { Machine } from './pages/machine.tsx'
 import { NewRun } from './pages/new-run.tsx'
 import { Playground } from './pages/playground.tsx'
@@ -36,6 +38,27 @@ function Page(): JSX.Element {
         This address names no page. <a href="/runs">See all runs</a>
       </p>
     </section>
+  )
+}
+
+/** The page of a file: its runs and nothing that needs a server. */
+function Saved({ saved, runs }: Embedded): JSX.Element {
+  const [first] = runs
+  return (
+    <>
+      <header class="top">
+        <span class="brand">anneal</span>
+        <span class="muted">as of {new Date(saved).toLocaleString()}</span>
+        <ThemeButton />
+      </header>
+      <main id="main">
+        {runs.length === 1 && first ? (
+          <RunPage id={first.reply.summary.id} />
+        ) : (
+          <Comparison ids={runs.map(({ reply }) => reply.summary.id)} />
+        )}
+      </main>
+    </>
   )
 }
 
@@ -76,5 +99,5 @@ function App(): JSX.Element {
   )
 }
 
-startRouter()
-render(<App />, document.getElementById('app')!)
+if (!embedded) startRouter()
+render(embedded ? <Saved {...embedded} /> : <App />, document.getElementById('app')!)

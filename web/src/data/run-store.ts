@@ -10,6 +10,7 @@ import type { RunReply } from '../../../src/lab/wire.ts'
 import { Columns } from '../../../src/runs/columns.ts'
 import type { RunLine, RunStatus } from '../../../src/runs/index.ts'
 import { ApiError, explain, getJson, request, runPath } from './api.ts'
+import { columnBytes, embedded } from './embedded.ts'
 import { follow } from './live.ts'
 
 export interface LiveRun {
@@ -91,7 +92,12 @@ export function openRun(id: string): LiveRun {
       retry = setTimeout(() => void load(), 2000)
     }
   }
-  void load()
+  const inside = embedded?.runs.find(({ reply }) => reply.summary.id === id)
+  if (inside) {
+    run.columns = decodeColumns(columnBytes(inside)).columns
+    run.reply.value = inside.reply
+    run.status.value = inside.reply.status
+  } else void load()
   return run
 }
 

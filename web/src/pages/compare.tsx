@@ -1,6 +1,7 @@
 /** Up to ten runs on the same charts, the settings in which they differ, and their best figures side by side. */
 import type { JSX } from 'preact'
 import { useEffect, useMemo, useState } from 'preact/hooks'
+import { embedded } from '../data/embedded.ts'
 import { curveOf, panelsOf } from '../data/metrics.ts'
 import type { Panel } from '../data/metrics.ts'
 import { openRun } from '../data/run-store.ts'
@@ -17,6 +18,11 @@ const mostRuns = 10
 
 export function Compare(): JSX.Element {
   const ids = (query.value.get('runs') ?? '').split(',').filter(Boolean).slice(0, mostRuns)
+  return <Comparison key={ids.join()} ids={ids} />
+}
+
+/** Of runs that may come from the server or from the file that this page is. */
+export function Comparison({ ids }: { readonly ids: readonly string[] }): JSX.Element {
   const [runs, setRuns] = useState<readonly LiveRun[]>([])
   useEffect(() => {
     const opened = ids.map(openRun)
@@ -49,6 +55,15 @@ export function Compare(): JSX.Element {
     <>
       <div class="heading">
         <h1 tabIndex={-1}>Compare {ids.length} runs</h1>
+        {!embedded && (
+          <a
+            class="button"
+            href={`/api/export?runs=${ids.map(encodeURIComponent).join(',')}`}
+            download="comparison.html"
+          >
+            Save as one HTML file
+          </a>
+        )}
       </div>
       <ul class="runs-legend">
         {runs.map((run, i) => (

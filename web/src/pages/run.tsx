@@ -6,6 +6,7 @@ import type { ComponentChildren, JSX } from 'preact'
 import { useEffect, useMemo, useState } from 'preact/hooks'
 import type { RunReply } from '../../../src/lab/wire.ts'
 import { getJson, request, runPath } from '../data/api.ts'
+import { embedded } from '../data/embedded.ts'
 import { curveOf, panelsOf } from '../data/metrics.ts'
 import { openRun } from '../data/run-store.ts'
 import type { LiveRun } from '../data/run-store.ts'
@@ -56,12 +57,21 @@ export function RunPage({ id }: { readonly id: string }): JSX.Element {
       <Fold title="Settings">
         <Settings config={reply.config} />
       </Fold>
-      <Notes key={id} id={id} annotations={reply.annotations} />
+      {embedded ? (
+        reply.annotations.note !== '' && (
+          <section class="card">
+            <h2>Notes</h2>
+            <p class="note">{reply.annotations.note}</p>
+          </section>
+        )
+      ) : (
+        <Notes key={id} id={id} annotations={reply.annotations} />
+      )}
       <Fold title="Figures of every metric">
         <Figures run={run} />
       </Fold>
-      <Kernels id={id} />
-      <Log id={id} running={run.status.value === 'running'} />
+      {!embedded && <Kernels id={id} />}
+      {!embedded && <Log id={id} running={run.status.value === 'running'} />}
       <Segments reply={reply} />
     </>
   )
@@ -99,7 +109,7 @@ function Heading({ run, reply }: { readonly run: LiveRun; readonly reply: RunRep
             )}
           </p>
         </div>
-        <RunActions id={run.id} status={status} reply={reply} />
+        {!embedded && <RunActions id={run.id} status={status} reply={reply} />}
       </div>
       {reply.reason !== null && status !== 'running' && <p class="problem banner">{reply.reason}</p>}
       {status === 'interrupted' && (
@@ -287,10 +297,10 @@ function Checkpoints({ reply, id }: { readonly reply: RunReply; readonly id: str
                 </th>
                 <td class="right number">{formatBytes(checkpoint.bytes)}</td>
                 <td class="right">
-                  {checkpoint.present ? (
+                  {checkpoint.present && !embedded ? (
                     <ForkButton id={id} step={checkpoint.step} config={reply.config} />
                   ) : (
-                    <span class="muted">removed since</span>
+                    <span class="muted">{checkpoint.present ? '' : 'removed since'}</span>
                   )}
                 </td>
               </tr>

@@ -96,7 +96,7 @@ export function RunActions({ id, status, reply }: RunActionsProps): JSX.Element 
           >
             Copy command line
           </button>
-          <a class="button" href={runPath(id, '/export')} download={`${id}.html`}>
+          <a class="button" href={`/api/export?runs=${encodeURIComponent(id)}`} download={`${id}.html`}>
             Save as one HTML file
           </a>
           <button type="button" onClick={archive}>
