@@ -2,11 +2,12 @@
  * Every page of the lab against axe-core, light and dark, and what can be done without a pointer. Runs in headless Chromium.
  */
 import assert from 'node:assert/strict'
-import { mkdtempSync, rmSync } from 'node:fs'
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { createRequire } from 'node:module'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { after, before, test } from 'node:test'
+import { pathToFileURL } from 'node:url'
 import type { Browser, Page } from 'playwright-core'
 import { openLab } from '../src/cli/lab.ts'
 import type { HttpServer } from '../src/serve/index.ts'
@@ -68,6 +69,22 @@ for (const colorScheme of ['light', 'dark'] as const) {
     await context.close()
   })
 }
+
+test('a comparison saved as one file opens without a server', options, async () => {
+  const file = join(runsDir, 'saved.html')
+  const chosen = ids.slice(1, 3)
+  writeFileSync(file, await (await fetch(`${lab.url}/api/export?runs=${chosen.join(',')}`)).text())
+  const page = await browser.newPage()
+  const problems: string[] = []
+  page.on('pageerror', (error) => problems.push(error.message))
+  page.on('console', (message) => message.type() === 'error' && problems.push(message.text()))
+  await page.goto(pathToFileURL(file).href)
+  await page.getByText('Compare 2 runs').waitFor()
+  await page.locator('canvas').first().waitFor()
+  await page.getByText('optim.name').waitFor()
+  assert.deepEqual(problems, [])
+  await page.close()
+})
 
 test('a run is found, zoomed, tagged and deleted from the keyboard alone', options, async () => {
   const page = await browser.newPage()

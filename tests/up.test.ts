@@ -13,7 +13,14 @@ import { start } from './launch.ts'
 import type { Started } from './launch.ts'
 
 const scratch = mkdtempSync(join(tmpdir(), 'anneal-up-'))
-after(() => rmSync(scratch, { recursive: true, force: true }))
+after(() => {
+  // Whatever a failed test left training.
+  for (const { id } of listRuns(join(scratch, 'runs')).runs) {
+    const pid = lockHolder(join(scratch, 'runs', id))
+    if (pid !== undefined) process.kill(pid, 'SIGKILL')
+  }
+  rmSync(scratch, { recursive: true, force: true })
+})
 
 /** Waits for something that must come; the limit is only there so that a broken test ends. */
 async function until<T>(look: () => T | undefined | false): Promise<T> {
@@ -41,7 +48,8 @@ test('the server dies and training goes on; the next one finds it; Ctrl-C saves'
   assert.notEqual(trainer, first.process.pid)
 
   first.process.kill('SIGKILL')
-  await first.ended.catch(() => undefined)
+  // Its streams stay open: the trainer has them.
+  await until(() => first.process.signalCode !== null)
   const step = readRun(runsDir, run).points.at(-1)!.step
   await until(() => readRun(runsDir, run).points.at(-1)!.step > step)
 

@@ -167,8 +167,11 @@ test('a run that is replaced or removed while it is watched says so; a copied on
     'only what changed',
   )
   const { cursor } = decodeColumns(await (await get('/api/runs/copied/series')).arrayBuffer())
+  const other = newRun()
+  step(other, 1, 7)
+  other.close('finished')
   rmSync(join(runsDir, 'copied', 'segments'), { recursive: true })
-  cpSync(join(writer.dir, 'segments'), join(runsDir, 'copied', 'segments'), { recursive: true })
+  cpSync(join(other.dir, 'segments'), join(runsDir, 'copied', 'segments'), { recursive: true })
   const replaced = await events(`/api/runs/copied/events?cursor=${cursor}`, (all) => all.length > 0)
   assert.deepEqual([replaced[0]?.event, replaced[0]?.data], ['reset', '{"gone":false}'])
   const gone = await events('/api/runs/copied/events', (all) => {
@@ -222,10 +225,12 @@ test('abuse: ids and files that are paths lead nowhere', async () => {
   for (const trick of tricks) {
     for (const rest of ['', '/series', '/events', '/log', '/profile']) {
       const response = await get(`/api/runs/${trick}${rest}`)
-      const text = await response.text()
       assert.ok([400, 404, 200].includes(response.status), `${trick}${rest}: ${response.status}`)
-      assert.doesNotMatch(text, /^secret|root:/m)
-      if (response.status === 200) assert.match(trick, /^\.|%2e/i, 'normalised to another route')
+      if (response.status === 200) {
+        assert.match(trick, /^\.|%2e/i, 'normalised to another route')
+        // The list, or its stream, which has no end.
+        await response.body?.cancel()
+      } else assert.doesNotMatch(await response.text(), /^secret|root:/m)
     }
     const removed = await send('DELETE', `/api/runs/${trick}?confirm=${trick}`)
     assert.notEqual(removed.status, 200)
