@@ -23,6 +23,9 @@ export interface LiveRun {
   close(): void
 }
 
+/** Checkpoints are looked at again this long after one came. */
+const lookAgainMs = 1000
+
 /** Begins to follow a run. Call `close` when it is no longer shown. */
 export function openRun(id: string): LiveRun {
   let cursor = ''
@@ -30,6 +33,7 @@ export function openRun(id: string): LiveRun {
   let stop: (() => void) | undefined
   let frame = 0
   let retry: ReturnType<typeof setTimeout> | undefined
+  let again: ReturnType<typeof setTimeout> | undefined
   const run: LiveRun = {
     id,
     version: signal(0),
@@ -41,6 +45,7 @@ export function openRun(id: string): LiveRun {
       closed = true
       stop?.()
       clearTimeout(retry)
+      clearTimeout(again)
       cancelAnimationFrame(frame)
     },
   }
@@ -50,6 +55,17 @@ export function openRun(id: string): LiveRun {
       frame = 0
       run.version.value++
     })
+  }
+  const lookAgain = (): void => {
+    again ??= setTimeout(() => {
+      again = undefined
+      getJson<RunReply>(runPath(id)).then(
+        ({ checkpoints, segments }) => {
+          if (run.reply.value) run.reply.value = { ...run.reply.value, checkpoints, segments }
+        },
+        () => undefined,
+      )
+    }, lookAgainMs)
   }
   const load = async (): Promise<void> => {
     try {
@@ -67,14 +83,18 @@ export function openRun(id: string): LiveRun {
       changed()
       stop ??= follow(() => runPath(id, `/events?cursor=${cursor}`), {
         lines: (data) => {
-          for (const line of data as readonly RunLine[]) take(run, restore(line))
+          const lines = data as readonly RunLine[]
+          for (const line of lines) take(run, restore(line))
           changed()
+          // An older one goes as a newer one comes: which are left, no line says.
+          if (lines.some(({ kind }) => kind === 'checkpoint')) lookAgain()
         },
         cursor: (data) => (cursor = (data as { readonly cursor: string }).cursor),
         status: (data) => {
           const { status, reason } = data as Pick<RunReply, 'status' | 'reason'>
           run.status.value = status
           if (run.reply.value) run.reply.value = { ...run.reply.value, status, reason }
+          lookAgain()
         },
         reset: (data) => {
           stop?.()

@@ -4,7 +4,7 @@
  */
 import type { JSX } from 'preact'
 import { useEffect, useRef, useState } from 'preact/hooks'
-import { explain, getJson } from '../data/api.ts'
+import { ApiError, explain, getJson } from '../data/api.ts'
 import { stream } from '../data/openai.ts'
 import type { Ask, Model, Token } from '../data/openai.ts'
 import { Written } from '../parts/written.tsx'
@@ -38,7 +38,12 @@ export function Playground(): JSX.Element {
           setProblem(undefined)
           setChosen(([a, b]) => [a || (data[0]?.id ?? ''), b])
         },
-        (error: unknown) => setProblem(explain(error)),
+        (error: unknown) =>
+          setProblem(
+            error instanceof ApiError && error.status === 404
+              ? 'This server serves no models.'
+              : explain(error),
+          ),
       )
     }
     load()
