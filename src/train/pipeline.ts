@@ -16,7 +16,9 @@ import type { LanguageConfig } from '../models/language/config.ts'
 import { objective, type ModelConfig, type ModelWeights } from '../models/language/model.ts'
 import { runRank } from '../parallel/pipeline.ts'
 import { rankPrograms, type Schedule } from '../parallel/schedule/index.ts'
-import { dropoutKey, nextState, squares, stepInputs, type StepState } from './programs.ts'
+import { dropoutKey } from './microbatches.ts'
+import { stepInputs, type StepState } from './state.ts'
+import { nextState, squares } from './update.ts'
 
 /** Programs for the places along the pipeline axis of a mesh. */
 export function pipelineSources(
