@@ -15,6 +15,8 @@ export interface StepResults {
   readonly norm: Tensor
   /** Of a mixture: choices that fell on each expert, [layer, expert]. */
   readonly load?: Tensor
+  /** Where only some of the layers are held: their rows of it. */
+  readonly ownLoad?: Tensor
 }
 
 /** From gradients to what a step returns: clipped, updated, or skipped where a half-precision gradient overflowed. */
@@ -22,7 +24,7 @@ export function nextState(
   config: LanguageConfig,
   vocab: number,
   state: StepState,
-  { loss: value, grads, norm, load }: StepResults,
+  { loss: value, grads, norm, load, ownLoad = load }: StepResults,
 ): Tensors {
   const { step, params, optim, lossScale } = state
   const { beta1, beta2, momentum, weightDecay, clip, relativeStep } = config.optim
@@ -45,7 +47,7 @@ export function nextState(
     step: step.add(1),
     params: mapTree<Tensor, Tensor>(params, (old, path) => {
       const moved = updated.parameters.get(path)
-      return moved ?? movedBias(old, load!, config.model.balanceRate)
+      return moved ?? movedBias(old, ownLoad!, config.model.balanceRate)
     }),
     optim: updated.state,
   }
