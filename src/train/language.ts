@@ -29,6 +29,7 @@ import type { TrainObserver, TrainPlan, TrainPoint, TrainResult } from './events
 import { StepProfiler, type ProfileSettings } from './profile.ts'
 import { compileEvaluation, initialise } from './programs.ts'
 import { batchPlaces } from './parallel.ts'
+import { requireSameReplicas } from './replicas.ts'
 import { compileStep } from './step.ts'
 import { Sampler } from './sample.ts'
 import { anyStops, checkReplicas, flipForTest, hostsOf, meet, openLog, type Log } from './together.ts'
@@ -196,6 +197,7 @@ export async function resumeLanguage(
   const run = readRun(options.runsDir, runId)
   const stored = parseStoredConfig(run.config, run.dir)
   const config = withOverrides(stored, options.overrides ?? {})
+  requireSameReplicas(stored, config)
   const prepared = await prepare(config, observer, { processes: options.processes ?? false })
   requireSameData(run.meta.plan['data'], prepared.plan.data, runId)
   observer.plan?.(prepared.plan)
