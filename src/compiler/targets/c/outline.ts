@@ -31,11 +31,10 @@ export const outlineOf = ({ phases }: Block): OutlinedPhase[] =>
   phases.map((phase) => ({
     together: phase.length > 1,
     steps: phase.flatMap(({ steps }) =>
-      steps.map(
-        (step): OutlinedStep =>
-          step.kind === 'loop'
-            ? { kind: 'loop', length: step.length, phases: outlineOf(step.block) }
-            : { kind: 'call', work: step.work, ...(step.node ? { node: step.node } : {}) },
+      steps.map((step): OutlinedStep =>
+        step.kind === 'loop'
+          ? { kind: 'loop', length: step.length, phases: outlineOf(step.block) }
+          : { kind: 'call', work: step.work, ...(step.node ? { node: step.node } : {}) },
       ),
     ),
   }))
