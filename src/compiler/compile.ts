@@ -39,7 +39,7 @@ import {
 } from './targets/c/build.ts'
 import { claimed } from './targets/c/kernels.ts'
 import type { OutlinedPhase } from './targets/c/outline.ts'
-import { profileLayout } from './targets/c/profile.ts'
+import { profileFlags, profileLayout } from './targets/c/profile.ts'
 import { interpret } from './targets/reference/interpret.ts'
 import { traceFunction, type Tensors } from './trace/functions.ts'
 import type { Tensor } from './trace/tensor.ts'
@@ -303,8 +303,7 @@ export async function compile<I extends Tree<ValueType>>(
     flags: [
       ...(processes ? (await findMpi()).flags : []),
       ...(options.checking ? ['-DANNEAL_COUNT'] : []),
-      ...(options.profile ? ['-DANNEAL_PROFILE'] : []),
-      ...(options.profile === 'cpu' ? ['-DANNEAL_PROFILE_CPU'] : []),
+      ...profileFlags(options.profile),
     ],
   })
   const native = openNative(compiled.path, built.arenaBytes, processes ? 1 : ranks, {
