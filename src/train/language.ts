@@ -32,7 +32,16 @@ import { batchPlaces } from './parallel.ts'
 import { requireSameReplicas } from './replicas.ts'
 import { compileStep } from './step.ts'
 import { Sampler } from './sample.ts'
-import { anyStops, checkReplicas, flipForTest, hostsOf, meet, openLog, type Log } from './together.ts'
+import {
+  anyStops,
+  checkReplicas,
+  checkUnchanged,
+  flipForTest,
+  hostsOf,
+  meet,
+  openLog,
+  type Log,
+} from './together.ts'
 
 export { sampleRun } from './sample.ts'
 
@@ -358,7 +367,14 @@ async function loop(
     },
   })
   const due = (every: number): boolean => step === config.steps || (every > 0 && step % every === 0)
+  let comparedStep: number | undefined
+  const compare = (): void => {
+    if (comparedStep !== step) checkReplicas(program, hosts, step)
+    comparedStep = step
+  }
   const save = async (): Promise<void> => {
+    // A checkpoint is what a run goes back to when ranks differ: it must be from before that.
+    if (config.parallel.check > 0) compare()
     writer.flush({ sync: true })
     const metadata = {
       run: writer.id,
@@ -405,12 +421,13 @@ async function loop(
         meet(program)
         return result('interrupted')
       }
+      flipForTest(program, writer, step)
+      if (comparedStep === step) checkUnchanged(program, hosts, step)
       await program.run({ tokens: readBatch(config, data, step), seed: [config.seed] })
       step++
       profiler?.stepped()
-      flipForTest(program, writer, step)
       const { check } = config.parallel
-      if (check > 0 && step % check === 0) checkReplicas(program, hosts, step)
+      if (check > 0 && step % check === 0) compare()
       const point = pointAt(measured(program))
       requireFinite(point, writer)
       writer.point(point)
