@@ -38,7 +38,8 @@ import {
   type Slot,
 } from './targets/c/build.ts'
 import { claimed } from './targets/c/kernels.ts'
-import { profileLayout } from './targets/c/profile.ts'
+import type { OutlinedPhase } from './targets/c/outline.ts'
+import { profileFlags, profileLayout } from './targets/c/profile.ts'
 import { interpret } from './targets/reference/interpret.ts'
 import { traceFunction, type Tensors } from './trace/functions.ts'
 import type { Tensor } from './trace/tensor.ts'
@@ -65,8 +66,11 @@ export interface CompileOptions {
   readonly leaves?: number
   /** The emitted program counts its own FLOPs (slow; for tests). */
   readonly checking?: boolean
-  /** The program records what each kernel costs, for `profile()`. The arithmetic is the same. */
-  readonly profile?: boolean
+  /**
+   * The program records what each kernel costs, for `profile()`: wall clock, or with `'cpu'` the time that its thread had a
+   * core, which tells what a kernel costs where ranks share cores. The arithmetic is the same.
+   */
+  readonly profile?: boolean | 'cpu'
   /** No two buffers share memory, and gaps lie between them (`layout.guards`): for sanitizers. */
   readonly apart?: boolean
   /**
@@ -127,6 +131,11 @@ export interface Program {
   readonly cached: boolean
   /** Of a program over several ranks: their mesh, the local programs, and how their inputs and results lie. */
   readonly cut?: Partitioned
+  /** What ranks do in a step, call by call; those of a pipeline stage alike. Empty for the reference target. */
+  readonly outline: readonly {
+    readonly ranks: readonly number[]
+    readonly phases: readonly OutlinedPhase[]
+  }[]
   /** Only where ranks are processes: this one among them. */
   readonly process?: RankProcess
   /** Paths and types of inputs and outputs, whole. */
@@ -279,6 +288,7 @@ export async function compile<I extends Tree<ValueType>>(
     ...shared,
     source: built.source,
     layout: { inputs: first.inputs, outputs: first.outputs, guards: built.guards },
+    outline: built.parts.map(({ ranks, outline }) => ({ ranks, phases: outline })),
     memory: {
       arenaBytes: residentBytes(built),
       offloadedBytes: built.offloadedBytes,
@@ -298,7 +308,7 @@ export async function compile<I extends Tree<ValueType>>(
     flags: [
       ...(processes ? (await findMpi()).flags : []),
       ...(options.checking ? ['-DANNEAL_COUNT'] : []),
-      ...(options.profile ? ['-DANNEAL_PROFILE'] : []),
+      ...profileFlags(options.profile),
     ],
   })
   const native = openNative(compiled.path, built.arenaBytes, processes ? 1 : ranks, {
@@ -630,6 +640,7 @@ function interpreted(
     ...shared,
     source: '',
     layout: { inputs: [], outputs: [], guards: [] },
+    outline: [],
     compileSeconds,
     cached: false,
     memory: {
