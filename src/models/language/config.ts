@@ -147,10 +147,16 @@ const parallelSchema = z.strictObject({
     .describe(
       'with ranks as processes: seconds a rank waits for another before it is given up; 0 = for ever',
     ),
-  check: countOrOff.default(100).describe('steps between comparisons of what ranks hold alike; 0 = never'),
+  check: countOrOff
+    .default(100)
+    .describe('steps between comparisons of what ranks hold alike, which checkpoints make too; 0 = never'),
   restarts: countOrOff
     .default(3)
     .describe('with ranks as processes: how often a run that lost a rank goes on from its last checkpoint'),
+  shrink: z
+    .boolean()
+    .default(false)
+    .describe('with ranks as processes: when restarts are used up, go on without the lost rank'),
 })
 
 /** The complete, concrete configuration. Ranges live here; what depends on two settings lives in `resolveConfig`. */
@@ -225,6 +231,7 @@ const oneDevice = {
     patience: 120,
     check: 100,
     restarts: 3,
+    shrink: false,
   },
 } as const
 
