@@ -36,6 +36,8 @@ export interface Results {
   readonly logits: readonly Float32Array[]
   /** What the last block returns for every row, [rows, embed]: a view, until the next call. */
   readonly hidden: Float32Array
+  /** Numbers in a row of `hidden`. */
+  readonly width: number
 }
 
 const fewestRows = 4
@@ -103,9 +105,11 @@ export class PagedDecoder {
     await program.run({ token, position, pages, last })
     const { vocab } = this.model
     const logits = program.view('logits') as Float32Array
+    const hidden = program.view('hidden') as Float32Array
     return {
       logits: wanted.map((_, i) => logits.subarray(i * vocab, (i + 1) * vocab)),
-      hidden: program.view('hidden') as Float32Array,
+      hidden,
+      width: hidden.length / size,
     }
   }
 
