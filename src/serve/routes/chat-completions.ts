@@ -35,7 +35,7 @@ const functionTool = z.looseObject({
   function: z.looseObject({
     name: z.string().min(1),
     description: z.string().nullable().optional(),
-    parameters: z.unknown(),
+    parameters: z.unknown().optional(),
   }),
 })
 const namedTool = z.looseObject({
@@ -53,7 +53,10 @@ const body = z.looseObject({
     .discriminatedUnion('type', [
       z.looseObject({ type: z.literal('text') }),
       z.looseObject({ type: z.literal('json_object') }),
-      z.looseObject({ type: z.literal('json_schema'), json_schema: z.looseObject({ schema: z.unknown() }) }),
+      z.looseObject({
+        type: z.literal('json_schema'),
+        json_schema: z.looseObject({ schema: z.unknown().optional() }),
+      }),
     ])
     .nullable()
     .optional(),

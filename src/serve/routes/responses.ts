@@ -24,7 +24,7 @@ const tool = z.looseObject({
   type: z.literal('function'),
   name: z.string().min(1),
   description: z.string().nullable().optional(),
-  parameters: z.unknown(),
+  parameters: z.unknown().optional(),
 })
 const body = z.looseObject({
   ...samplingFields,
@@ -34,7 +34,9 @@ const body = z.looseObject({
   top_logprobs: count(0, 20),
   include: z.array(z.string()).nullable().optional(),
   text: z
-    .looseObject({ format: z.looseObject({ type: z.string(), schema: z.unknown() }).nullable().optional() })
+    .looseObject({
+      format: z.looseObject({ type: z.string(), schema: z.unknown().optional() }).nullable().optional(),
+    })
     .nullable()
     .optional(),
   tools: z.array(tool).nullable().optional(),
