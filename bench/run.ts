@@ -62,6 +62,10 @@ const benches: Readonly<Record<string, Bench>> = {
     does: 'the default recipe on one rank and on two that share the machine, and messages between them [--rounds 7] [--seconds 1] [--threads N]',
     load: () => import('./ranks.ts'),
   },
+  links: {
+    does: 'plans for four processes on two hosts: the predicted step beside the measured one; as root, with MPI [--rounds 5] [--steps 3]',
+    load: () => import('./links.ts'),
+  },
   recompute: {
     does: 'memory of the 6x384 step against its time, from keeping everything to keeping the least; writes the curve [--rounds 3] [--threads N]',
     load: () => import('./recompute.ts'),

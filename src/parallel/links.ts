@@ -7,6 +7,7 @@ import { groupOf, whole, type Mesh } from '../compiler/graph/mesh.ts'
 import { compile, iota, scan, Tensor, valueType, type Tensors } from '../compiler/index.ts'
 import { shift } from '../compiler/ops/shift.ts'
 import type { Parallel } from '../compiler/ranked.ts'
+import type { Wire } from './simulate/compiled.ts'
 import { placementOf } from './plan.ts'
 
 export interface LinkMeasure {
@@ -21,17 +22,25 @@ export interface LinkMeasure {
 const messages = [
   [64, 200],
   [4 << 10, 100],
+  [16 << 10, 60],
   [64 << 10, 50],
+  [256 << 10, 30],
   [1 << 20, 20],
-  [8 << 20, 6],
+  [4 << 20, 6],
 ] as const
 
-/** Measures messages around a ring of `ranks`. The first run warms up. */
-export async function measureLink(
+/** Measures messages around a ring of `ranks`. */
+export const measureLink = (
   ranks: number,
   transport: Parallel['transport'] = 'threads',
+): Promise<LinkMeasure> => measureAxis([{ name: 'ring', size: ranks }], 'ring', transport)
+
+/** Measures messages around all rings that ranks form along an axis of a mesh, at once. The first run warms up. */
+export async function measureAxis(
+  mesh: Mesh,
+  axis: string,
+  transport: Parallel['transport'] = 'threads',
 ): Promise<LinkMeasure> {
-  const mesh: Mesh = [{ name: 'ring', size: ranks }]
   const parallel: Parallel = {
     transport,
     placement: placementOf({ mesh, zero: 0, sequence: false, attention: 'gather' }),
@@ -41,7 +50,7 @@ export async function measureLink(
   const body = (given: Tensors): Tensors =>
     Object.fromEntries(
       messages.map(([bytes, count]) => {
-        const around = (x: Tensor): Tensor => new Tensor(shift(x.node, groupOf(mesh, ['ring']), 1))
+        const around = (x: Tensor): Tensor => new Tensor(shift(x.node, groupOf(mesh, [axis]), 1))
         const start = (given as Record<string, Tensor>)[`b${bytes}`]!
         const [last] = scan(start, iota(count, null), (x) => [around(x), {}] as const)
         return [`r${bytes}`, last]
@@ -54,10 +63,10 @@ export async function measureLink(
     program.runBlocking()
     const { sites, lastRun } = program.profile()
     const sent = sites.flatMap(({ communication }, site) => (communication ? [site] : []))
-    // The middle one of all: now and then the system takes a core away for milliseconds.
+    // From the first to the last, so that what a rank waits for another counts: the median would leave it out.
     const typical = (site: number): number => {
       const events = lastRun.events.filter((event) => event.site === site)
-      return events.map(({ began, ended }) => ended - began).toSorted((a, b) => a - b)[events.length >> 1]!
+      return (events.at(-1)!.ended - events[0]!.began) / events.length
     }
     const samples = messages.map(([bytes], i) => ({ bytes, seconds: typical(sent[i]!) }))
     const [middle, large] = samples.slice(-2) as [
@@ -71,5 +80,25 @@ export async function measureLink(
     }
   } finally {
     program.close()
+  }
+}
+
+/**
+ * The wire that was measured, for the simulator. `sharing`: how many ranks of a host sent at once through its port, which one
+ * message alone holds that much shorter. Sizes in between lie on the lines between the samples, larger ones on the last.
+ */
+export function wireOf(name: string, { samples }: LinkMeasure, sharing: number): Wire {
+  const smallest = samples[0]!
+  return {
+    name,
+    latency: smallest.seconds,
+    busy(bytes) {
+      if (bytes <= smallest.bytes) return 0
+      const found = samples.findIndex((sample) => sample.bytes >= bytes)
+      const after = found < 0 ? samples.length - 1 : found
+      const [low, high] = [samples[after - 1]!, samples[after]!]
+      const slope = (high.seconds - low.seconds) / (high.bytes - low.bytes)
+      return Math.max(0, low.seconds + slope * (bytes - low.bytes) - smallest.seconds) / sharing
+    },
   }
 }

@@ -60,6 +60,8 @@ const passesPartial = (
   // What a loop adds up in its carry meets its own kind only.
   const carries = node.op.name === 'add' && node.inputs.some(mayBeZeros)
   if (exact && !moves && !carries && named['batch']?.includes(axis)) return false
+  // A mean over replicas has many readers: combined once, before the first.
+  if (!moves && named['replica']?.includes(axis)) return false
   const partial = operands.map((operand) => operand?.layout.partial[axis] === 'sum')
   switch (node.op.name) {
     case 'add':

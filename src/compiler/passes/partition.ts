@@ -16,6 +16,7 @@ import {
   isWhole,
   layoutKey,
   localShape,
+  piecesOf,
   resolved,
   sameLayout,
   whole,
@@ -27,6 +28,7 @@ import { broadcast } from '../ops/broadcast.ts'
 import { callOp, compositeName, optionsOf } from '../ops/call.ts'
 import { constantOf, fill } from '../ops/constant.ts'
 import { get, getOp } from '../ops/get.ts'
+import { reshape } from '../ops/reshape.ts'
 import { input, inputOp } from '../ops/input.ts'
 import { scan, scanAttrs, scanOp } from '../ops/scan.ts'
 import { receiveOp, sendOp } from '../ops/send.ts'
@@ -342,6 +344,8 @@ class Body {
   /** A loop stays a loop. How its carries lie is found by trying: what goes round must come out as it went in. */
   #scan(node: Node): void {
     const attrs = scanAttrs(node)
+    const lead = this.#cutAlong(node)
+    if (lead.length > 0) return this.#map(node, lead)
     const { body, numConstants, numCarries } = attrs
     const numFixed = numConstants + numCarries
     const fixed = node.inputs.map((x, i): Operand | null => {
@@ -395,12 +399,91 @@ class Body {
     )
   }
 
+  /** Mesh axes that cut a loop along itself: one without carries, whose turns know nothing of each other. */
+  #cutAlong(node: Node): readonly string[] {
+    const { numConstants, numCarries, length } = scanAttrs(node)
+    if (numCarries > 0) return []
+    const slices = node.inputs.slice(numConstants)
+    const lead = slices.map((x) => this.operand(x)?.layout.dims[0] ?? []).find((axes) => axes.length > 0)
+    return lead && divides(this.#mesh, lead, length) ? lead : []
+  }
+
+  /**
+   * A loop cut along itself: each rank takes its turns, or the one that it has without a loop. Ranks along these axes
+   * calculate different things, so within a turn nothing else may be cut over them.
+   */
+  #map(node: Node, lead: readonly string[]): void {
+    const attrs = scanAttrs(node)
+    const { body, numConstants } = attrs
+    const turns = attrs.length / piecesOf(this.#mesh, lead)
+    const without = (dims: Layout['dims']): Layout['dims'] =>
+      dims.map((axes) => axes.filter((axis) => !lead.includes(axis)))
+    const known = node.inputs.map((x, i): Operand => {
+      const { layout, soft, weight } = this.operand(x) ?? {
+        layout: whole(x.shape.length),
+        soft: none,
+        weight: false,
+      }
+      const dims = without(i < numConstants ? layout.dims : layout.dims.slice(1))
+      return { layout: { dims, partial: {} }, soft, weight }
+    })
+    const stacked = ({ dims, partial }: Layout): Layout => ({ dims: [lead, ...dims], partial })
+    const given = node.inputs.map((x, i) =>
+      this.as(x, i < numConstants ? known[i]!.layout : stacked(known[i]!.layout)),
+    )
+    const named = Object.fromEntries(
+      Object.entries(this.#placement.named).map(([dim, axes]) => [
+        dim,
+        axes.filter((axis) => !lead.includes(axis)),
+      ]),
+    )
+    const placement = { ...this.#placement, named }
+    const inLoop = (params: readonly Node[]): readonly (Operand & { readonly node: Node })[] => {
+      const bound = known.map((operand, i): Bound => ({ ...operand, node: params[i]! }))
+      const inner = new Body(placement, body, bound)
+      return body.results.map((result) => inner.stacked(result))
+    }
+    const hold = (ys: readonly Operand[], local: (i: number) => Node): void => {
+      this.#several.set(
+        node,
+        ys.map(({ layout, soft, weight }, i) => held(local(i), stacked(layout), soft, weight)),
+      )
+    }
+    if (turns === 1) {
+      const ys = inLoop(
+        given.map((x, i) => (i < numConstants ? x : reshape(x, x.shape.slice(1), x.axes.slice(1)))),
+      )
+      return hold(ys, (i) => {
+        const { node } = ys[i]!
+        return reshape(node, [1, ...node.shape], [attrs.axis, ...node.axes])
+      })
+    }
+    const params = this.#parameters(body, known)
+    const ys = inLoop(params)
+    const local = scan(given, {
+      ...attrs,
+      length: turns,
+      body: currentGraph().func(
+        body.name,
+        params,
+        ys.map(({ node }) => node),
+      ),
+    })
+    hold(ys, (i) => get(local, i))
+  }
+
   #body(
     func: Func,
     operands: readonly (Operand | null)[],
   ): { readonly inner: Body; readonly params: readonly Node[] } {
+    const params = this.#parameters(func, operands)
+    const bound = operands.map((operand, i): Bound => operand && { ...operand, node: params[i]! })
+    return { inner: new Body(this.#placement, func, bound), params }
+  }
+
+  #parameters(func: Func, operands: readonly (Operand | null)[]): readonly Node[] {
     const scope = currentGraph().scope()
-    const params = func.params.map((param, i) => {
+    return func.params.map((param, i) => {
       const layout = operands[i]?.layout
       return input(
         scope,
@@ -408,8 +491,6 @@ class Body {
         layout ? localType(this.#mesh, param.type, layout) : param.type,
       )
     })
-    const bound = operands.map((operand, i): Bound => operand && { ...operand, node: params[i]! })
-    return { inner: new Body(this.#placement, func, bound), params }
   }
 
   /** A result of one step of a loop, to be stacked: combined within the loop where the placement says so. */

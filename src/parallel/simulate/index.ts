@@ -2,6 +2,7 @@
 export { buildPlan } from './build.ts'
 export { collectiveCost, groupShape } from './collective-cost.ts'
 export type { Algorithm, CollectiveCost, CollectiveKind, LevelCost } from './collective-cost.ts'
+export { compiledPlan, type Cluster, type Wire } from './compiled.ts'
 export type {
   GroupCollective,
   Injected,

@@ -11,6 +11,7 @@ import type { CollectiveSite } from './collectives.ts'
 import { emitProgram } from './emit.ts'
 import { KernelLibrary } from './kernels.ts'
 import { lower, type Block } from './lower.ts'
+import { outlineOf, type OutlinedPhase } from './outline.ts'
 import type { VectorTarget } from './prelude.ts'
 import { fileAlignment, releasesOf, type Releases } from './offload.ts'
 import { sitesOf, stepsOf, type Site } from './profile.ts'
@@ -37,6 +38,7 @@ export interface BuiltProgram {
     readonly inputs: readonly Slot[]
     readonly outputs: readonly Slot[]
     readonly ranks: readonly number[]
+    readonly outline: readonly OutlinedPhase[]
   }[]
   /** All of it: memory and, at the beginning, what lies in a file. */
   readonly arenaBytes: number
@@ -92,7 +94,9 @@ export function buildC(
   }))
   return {
     source: emitProgram({ title, target, library, parts: texts, arenaBytes, offloadedBytes, ranks }),
-    parts: built.map(({ inputs, outputs }, i) => ({ inputs, outputs, ranks: parts[i]!.ranks })),
+    parts: built.map(({ inputs, outputs, block }, i) => {
+      return { inputs, outputs, ranks: parts[i]!.ranks, outline: outlineOf(block) }
+    }),
     arenaBytes,
     offloadedBytes,
     temporaryBytes: Math.max(...built.map(({ block }) => block.temporaryBytes)),

@@ -307,7 +307,7 @@ export class KernelLibrary {
     }
     const local = views.map(() => never)
     if (node.op === groupedOuterOp) {
-      const spec = { ...common, y: rowsOf(2) }
+      const spec = { ...common, y: rowsOf(2), leaves: leavesOf(node) ?? 1 }
       const emit = (name: string): EmittedKernel => emitGroupedOuter(name, spec, this.#target)
       return this.#emit('grouped_outer', spec, emit, copies, local)
     }

@@ -39,6 +39,8 @@ export interface KernelStep {
   readonly work: Work
   /** The number of the collective, where ranks meet. */
   readonly collective?: number
+  /** Where ranks exchange values: what they do. */
+  readonly node?: Node
 }
 
 /** A pointer argument: a storage and where in it to start. */
@@ -289,6 +291,7 @@ class Lowering {
       takesScratch: false,
       nature,
       work: workOfCollective(node),
+      node,
       ...(site === undefined ? {} : { collective: site }),
     }
     const place = this.#place(step, nature, [...inputs.map(reads), writes(out)], behind)

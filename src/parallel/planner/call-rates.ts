@@ -1,0 +1,71 @@
+/**
+ * How long kernel calls take, from a profile of some: a call that was measured takes what it took; another takes
+ * `overhead + size / rate`, fitted over the measured calls of its class. Classes are products, attention, its gradient, and
+ * everything else, which moves bytes. Measured best in the program that it is about, with as many ranks on each core as there
+ * will be (`profile: 'cpu'`): what a call finds in the caches decides as much as its size.
+ */
+import type { SiteProfile } from '../../compiler/index.ts'
+import type { Work } from '../../compiler/targets/c/work.ts'
+
+export interface CallSample {
+  readonly work: Work
+  readonly seconds: number
+}
+
+/** The mean of every call that a profile has seen. */
+export const callSamples = (sites: readonly SiteProfile[]): CallSample[] =>
+  sites.flatMap((site) =>
+    site.communication || site.calls === 0 ? [] : [{ work: site, seconds: site.seconds / site.calls }],
+  )
+
+/** What decides how long a call takes, and how much of it there is. */
+function classOf({ ops, flops, bytes }: Work): readonly [name: string, size: number] {
+  const [name] = ops.split(' ') as [string]
+  const counted = ['dot', 'attention', 'attentionBackward'].includes(name)
+  return counted && flops > 0 ? [name, flops] : ['moves', bytes]
+}
+
+const keyOf = ({ ops, flops, bytes }: Work): string => `${ops} ${flops} ${bytes}`
+
+/** Seconds of any call. */
+export function callSeconds(samples: readonly CallSample[]): (work: Work) => number {
+  const known = new Map<string, number[]>()
+  const classes = new Map<string, (readonly [size: number, seconds: number])[]>()
+  for (const { work, seconds } of samples) {
+    const [name, size] = classOf(work)
+    known.set(keyOf(work), [...(known.get(keyOf(work)) ?? []), seconds])
+    classes.set(name, [...(classes.get(name) ?? []), [size, seconds]])
+  }
+  const lines = new Map(Array.from(classes, ([name, points]) => [name, fitLine(points)]))
+  return (work) => {
+    const measured = known.get(keyOf(work))
+    if (measured) return measured.reduce((sum, x) => sum + x, 0) / measured.length
+    const [name, size] = classOf(work)
+    const [overhead, each] = lines.get(name) ?? lines.get('moves') ?? [0, 0]
+    return overhead + size * each
+  }
+}
+
+/**
+ * `[overhead, each]` of seconds = overhead + each size, neither below 0, with the least sum of squared relative errors.
+ */
+export function fitLine(points: readonly (readonly [size: number, seconds: number])[]): [number, number] {
+  // Divided by the seconds: 1 = overhead u + each v, with u = 1 / seconds and v = size / seconds.
+  let [uu, uv, vv, u, v] = [0, 0, 0, 0, 0]
+  for (const [size, seconds] of points) {
+    const [a, b] = [1 / seconds, size / seconds]
+    uu += a * a
+    uv += a * b
+    vv += b * b
+    u += a
+    v += b
+  }
+  const determinant = uu * vv - uv * uv
+  const [overhead, each] =
+    determinant > 1e-12 * uu * vv
+      ? [(u * vv - v * uv) / determinant, (v * uu - u * uv) / determinant]
+      : [0, v / vv]
+  if (overhead < 0) return [0, v / vv]
+  if (each < 0) return [u / uu, 0]
+  return [overhead, each]
+}
