@@ -68,6 +68,12 @@ export const commands: readonly Entry[] = [
     load: async () => (await import('./sample.ts')).sample,
   },
   {
+    name: 'serve',
+    arguments: ['<run>'],
+    summary: 'answer for a trained model, or one in training, as an OpenAI-compatible server',
+    load: async () => (await import('./serve.ts')).serve,
+  },
+  {
     name: 'prove',
     arguments: ['<recipe>', '<settings...>'],
     summary: 'compare a parallel plan with one device before it runs: results, memory, bytes sent',
