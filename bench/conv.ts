@@ -36,7 +36,7 @@ const shapes: readonly Shape[] = [
     w: [3, 3, 3, c, c],
     options: same,
   })),
-  ...[32, 64].map((c) => ({ name: `1x1, ${c}`, x: [8, 64, 64, c], w: [1, 1, c, c], options: same })),
+  ...[16, 32, 64].map((c) => ({ name: `1x1, ${c}`, x: [8, 64, 64, c], w: [1, 1, c, c], options: same })),
   {
     name: '2-D 3x3 / 2, 32 to 64',
     x: [8, 64, 64, 32],

@@ -2,7 +2,7 @@
  * A checkpoint of any plan goes on under any other: saved by native ranks under each of six plans, loaded under each of
  * the others. The state has the same bits; what is trained after that has the bits of the same plan from a state that was
  * written into it directly; and a run that goes on under its own plan, or from a data-parallel plan to another, has those of
- * a run that never stopped.
+ * a run that never stopped. Twenty steps each time.
  */
 import assert from 'node:assert/strict'
 import { mkdtempSync, rmSync } from 'node:fs'
@@ -18,7 +18,7 @@ import { compileStep } from '../src/train/step.ts'
 
 const vocab = 16
 const early = 3
-const late = 5
+const late = early + 20
 
 /** Plans, and whether their steps have the bits of one device. */
 const plans = {
@@ -50,7 +50,7 @@ function configOf(name: Name): LanguageConfig {
     batch: 8,
     leaves: 8,
     threads: 1,
-    steps: 20,
+    steps: 40,
     optim: { name: 'adamw', lr: 0.01 },
     model: { layers: 4, width: 16, heads: 2, context: 8 },
     ...plan,

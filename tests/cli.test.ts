@@ -52,6 +52,7 @@ const mistakes: readonly [args: string, message: RegExp][] = [
   ['train language stepz=1', /^error: stepz: .*did you mean steps\?$/],
   ['train language --steps 5', /settings are written without dashes: steps=VALUE$/],
   ['train language steps=-1', /^error: steps: got steps=-1; expected at least 1; /],
+  ['study eficiency paper', /^error: study: got 'eficiency'; .*did you mean efficiency\?$/],
   ['show zzzz', /^error: runs: got 'zzzz', which fits no run; .*anneal up$/],
 ]
 
@@ -63,6 +64,17 @@ for (const [args, message] of mistakes) {
     assert.equal(err.trimEnd().split('\n').length, 1)
   })
 }
+
+test('study efficiency paper prints the fit, and one document with --json', () => {
+  const { code, out, err } = anneal('study', 'efficiency', 'paper')
+  assert.deepEqual([code, err], [0, ''])
+  assert.match(out, /factor, printed values +44\.35x[^]*halving time +15\.78 months[^]*computed here/)
+  const { halving, networks } = JSON.parse(anneal('study', 'efficiency', 'paper', '--json').out) as {
+    halving: { months: number }
+    networks: readonly object[]
+  }
+  assert.deepEqual([halving.months.toFixed(2), networks.length], ['15.78', 16])
+})
 
 test('with --json an error is a document on stdout too', () => {
   const { code, out, err } = anneal('show', 'zzzz', '--json')

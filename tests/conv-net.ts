@@ -24,7 +24,11 @@ import type { Source } from '../src/train/programs.ts'
 export const classes = 16
 
 /** One step over `accumulate` microbatches of images and their labels. */
-export function convNet({ batch = 8, accumulate = 1 } = {}): Pick<Source, 'inputs' | 'body'> {
+export function convNet({
+  batch = 8,
+  accumulate = 1,
+  optimizer: name = 'adamw' as keyof typeof optimizers,
+} = {}): Pick<Source, 'inputs' | 'body'> {
   const f32 = (shape: readonly number[], axes: readonly AxisName[]): ValueType =>
     valueType('f32', shape, axes)
   const types = {
@@ -34,7 +38,7 @@ export function convNet({ batch = 8, accumulate = 1 } = {}): Pick<Source, 'input
     norm: f32([4], ['embed']),
     classify: f32([4, classes], ['embed', 'vocab']),
   }
-  const optimizer = optimizers.adamw
+  const optimizer = optimizers[name]
   const inputs = {
     state: {
       step: valueType('i32', []),

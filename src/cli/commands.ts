@@ -16,7 +16,7 @@ export const commands: readonly Entry[] = [
   {
     name: 'up',
     arguments: [],
-    summary: 'train the default model if there is none yet, and show what it writes',
+    summary: 'open the lab, and train the default model if there is none yet',
     load: async () => (await import('./up.ts')).up,
   },
   {
@@ -32,6 +32,12 @@ export const commands: readonly Entry[] = [
     load: async () => (await import('./resume.ts')).resume,
   },
   {
+    name: 'fork',
+    arguments: ['<run>', '[settings...]'],
+    summary: 'a new run from a checkpoint of another, with settings changed',
+    load: async () => (await import('./fork.ts')).fork,
+  },
+  {
     name: 'rank',
     arguments: ['<what>', '[settings...]'],
     summary: 'be one rank of a training run, under mpirun',
@@ -39,8 +45,8 @@ export const commands: readonly Entry[] = [
   },
   {
     name: 'runs',
-    arguments: [],
-    summary: 'list runs, newest first',
+    arguments: ['[query...]'],
+    summary: 'list runs, newest first; or search them',
     load: async () => (await import('./runs.ts')).runs,
   },
   {
@@ -50,10 +56,22 @@ export const commands: readonly Entry[] = [
     load: async () => (await import('./show.ts')).show,
   },
   {
+    name: 'compare',
+    arguments: ['<runs...>'],
+    summary: 'runs side by side: settings that differ, figures of every metric',
+    load: async () => (await import('./compare.ts')).compare,
+  },
+  {
     name: 'sample',
     arguments: ['<run>'],
     summary: 'write text with a trained model',
     load: async () => (await import('./sample.ts')).sample,
+  },
+  {
+    name: 'serve',
+    arguments: ['<run>'],
+    summary: 'answer for a trained model, or one in training, as an OpenAI-compatible server',
+    load: async () => (await import('./serve.ts')).serve,
   },
   {
     name: 'prove',
@@ -66,6 +84,12 @@ export const commands: readonly Entry[] = [
     arguments: ['<model>', '[settings...]'],
     summary: 'how to train a model on many devices: what fits, how long a step takes, what it sends',
     load: async () => (await import('./plan.ts')).plan,
+  },
+  {
+    name: 'study',
+    arguments: ['<study>', '<what>'],
+    summary: 'studies people can rerun: how much compute algorithms save',
+    load: async () => (await import('./study.ts')).study,
   },
   {
     name: 'doctor',

@@ -1,14 +1,16 @@
 /**
  * `anneal train … --processes`: starts one process for each rank with mpirun and watches over them. When a rank dies, does
  * not come, or has other bits than the others, that rank is named and all of them start again from the last good
- * checkpoint; the work since then is all that is lost.
+ * checkpoint; the work since then is all that is lost. A rank that is lost again and again is left out, where that is
+ * allowed, and the run goes on under a plan for those that remain.
  */
 import { spawn } from 'node:child_process'
 import { fileURLToPath } from 'node:url'
 import { findMpi } from '../compiler/runtime/mpi.ts'
 import { failure } from '../errors.ts'
-import { readRun } from '../runs/index.ts'
+import { readRun, type Run } from '../runs/index.ts'
 import { listCheckpoints } from '../train/checkpoint.ts'
+import type { Replanned } from '../train/replan.ts'
 import { withInterrupt } from './interrupt.ts'
 import type { ExitCode, Io } from './command.ts'
 
@@ -18,13 +20,17 @@ export interface Launch {
   readonly runsDir: string
   /** What `anneal rank` is given the first time: a recipe or a run, and settings. */
   readonly words: readonly string[]
+  /** The plan on fewer ranks, at most so many; only where that is allowed. */
+  readonly onFewer?: (run: Run, left: number) => Promise<Replanned | undefined>
 }
 
 /** Begins the line by which the first rank says which run it is, and where each rank is. */
 export const announcement = 'anneal run: '
 
 /** Trains to the end with as many restarts as are allowed. */
-export async function superviseRanks(io: Io, { ranks, restarts, runsDir, words }: Launch): Promise<ExitCode> {
+export async function superviseRanks(io: Io, launch: Launch): Promise<ExitCode> {
+  const { restarts, runsDir, words, onFewer } = launch
+  let { ranks } = launch
   let what = words
   let runId: string | undefined
   for (let restart = 0; ; restart++) {
@@ -42,18 +48,30 @@ export async function superviseRanks(io: Io, { ranks, restarts, runsDir, words }
         fix: run ? `see what it printed; anneal resume ${run.meta.id} goes on` : 'see what it printed',
       })
     }
-    if (!run || restart >= restarts) {
+    const fewer = run && restart >= restarts ? await onFewer?.(run, ranks - 1) : undefined
+    if (!run || (restart >= restarts && !fewer)) {
       throw failure({
         where: fault.where,
         got: fault.cause,
         expected: `a rank that goes on; ${restart} of ${restarts} restarts are used up`,
-        fix: run ? `see to that host, then anneal rank ${run.meta.id} under mpirun` : 'see to that host',
+        fix: run
+          ? `see to that host, then anneal rank ${run.meta.id} under mpirun, or allow parallel.shrink=true`
+          : 'see to that host',
       })
     }
-    io.note(`note: ${fault.where}: ${fault.cause}`)
     const from = listCheckpoints(run.dir).at(-1)?.step ?? 0
-    io.note(`note: going on from step ${from} (restart ${restart + 1} of ${restarts})`)
-    what = [run.meta.id]
+    io.note(`note: ${fault.where}: ${fault.cause}`)
+    what = [run.meta.id, ...(fewer?.settings ?? [])]
+    if (!fewer) {
+      io.note(`note: going on from step ${from} (restart ${restart + 1} of ${restarts})`)
+      continue
+    }
+    const { settings, why } = fewer
+    io.note(
+      `note: going on from step ${from} with ${fewer.ranks} of ${ranks} ranks: ${settings.join(' ')} (${why})`,
+    )
+    ranks = fewer.ranks
+    restart = -1
   }
 }
 
@@ -69,7 +87,9 @@ async function startRanks(io: Io, ranks: number, words: readonly string[]): Prom
   const { mpirun } = await findMpi()
   const launcher = fileURLToPath(new URL('../../bin/anneal.js', import.meta.url))
   // More ranks than cores are allowed, and so is a superuser, as in containers.
-  const freely = ['--oversubscribe', ...(process.getuid?.() === 0 ? ['--allow-run-as-root'] : [])]
+  // One rank alone has all the cores; mpirun would bind it to one of them.
+  const wide = ranks === 1 ? ['--bind-to', 'none'] : []
+  const freely = ['--oversubscribe', ...wide, ...(process.getuid?.() === 0 ? ['--allow-run-as-root'] : [])]
   const json = io.json ? ['--json'] : []
   const args = [
     ...freely,

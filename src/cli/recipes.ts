@@ -11,6 +11,8 @@ const recipes = {
   },
 } as const
 
+export const recipeNames: readonly string[] = Object.keys(recipes)
+
 /** The recipe `anneal up` trains. */
 export const defaultRecipe = 'language'
 

@@ -2,6 +2,8 @@
  * `anneal train <recipe> [key=value...]`: prints the plan (parameters, tokens, FLOPs, memory, time), then trains.
  * `--dry-run` stops after the plan, `--profile` after a few steps, whose kernels it lists by what they cost.
  */
+import type { Run } from '../runs/index.ts'
+import type { Replanned } from '../train/replan.ts'
 import type { Command } from './command.ts'
 import { runsOption } from './command.ts'
 import { parseOverrides } from './overrides.ts'
@@ -41,8 +43,14 @@ export const train: Command = {
     if (options['processes']) {
       const { ranksOfRun } = await import('../train/parallel.ts')
       const { superviseRanks } = await import('./processes.ts')
-      const { restarts } = config.parallel
-      return superviseRanks(io, { ranks: ranksOfRun(config), restarts, runsDir, words: [name, ...settings] })
+      const { restarts, shrink } = config.parallel
+      return superviseRanks(io, {
+        ranks: ranksOfRun(config),
+        restarts,
+        runsDir,
+        words: [name, ...settings],
+        ...(shrink ? { onFewer } : {}),
+      })
     }
     const { defaultProfile } = await import('../train/profile.ts')
     const profiling = options['profile'] ? { profile: defaultProfile } : {}
@@ -63,4 +71,12 @@ export const train: Command = {
     })
     return 0
   },
+}
+
+/** The plan of a run on fewer ranks. */
+async function onFewer({ config, dir, meta }: Run, left: number): Promise<Replanned | undefined> {
+  const { parseStoredConfig } = await import('../models/language/config.ts')
+  const { replan } = await import('../train/replan.ts')
+  const { vocabSize } = meta.plan['data'] as { readonly vocabSize: number }
+  return replan(parseStoredConfig(config, dir), vocabSize, left)
 }

@@ -23,7 +23,7 @@ import {
   type Partitioned,
   type StageSource,
 } from './ranked.ts'
-import { strangers } from './replicas.ts'
+import { Replicas } from './replicas.ts'
 import { recomputed, type Recompute, type RecomputeReport } from './recompute.ts'
 import { machine } from './runtime/machine.ts'
 import { findMpi, loadMpi } from './runtime/mpi.ts'
@@ -39,7 +39,7 @@ import {
 } from './targets/c/build.ts'
 import { claimed } from './targets/c/kernels.ts'
 import type { OutlinedPhase } from './targets/c/outline.ts'
-import { profileLayout } from './targets/c/profile.ts'
+import { profileFlags, profileLayout } from './targets/c/profile.ts'
 import { interpret } from './targets/reference/interpret.ts'
 import { traceFunction, type Tensors } from './trace/functions.ts'
 import type { Tensor } from './trace/tensor.ts'
@@ -162,6 +162,11 @@ export interface Program {
    * @throws UserError naming the ranks that have other bits than most.
    */
   checkReplicas(): void
+  /**
+   * Compares the state of each rank in this process with what the last `checkReplicas` saw; nothing may have run since.
+   * @throws UserError naming the rank, also where no other holds the same part.
+   */
+  checkUnchanged(): void
   /**
    * What the runs since the last call of `profile` cost, kernel by kernel.
    * @throws UserError for a program compiled without `profile: true`.
@@ -303,8 +308,7 @@ export async function compile<I extends Tree<ValueType>>(
     flags: [
       ...(processes ? (await findMpi()).flags : []),
       ...(options.checking ? ['-DANNEAL_COUNT'] : []),
-      ...(options.profile ? ['-DANNEAL_PROFILE'] : []),
-      ...(options.profile === 'cpu' ? ['-DANNEAL_PROFILE_CPU'] : []),
+      ...profileFlags(options.profile),
     ],
   })
   const native = openNative(compiled.path, built.arenaBytes, processes ? 1 : ranks, {
@@ -379,6 +383,18 @@ export async function compile<I extends Tree<ValueType>>(
           },
         }
       : { view, write }
+  const replicas =
+    cut &&
+    new Replicas(native, {
+      ranks,
+      processes,
+      mesh: cut.mesh,
+      parts: built.parts.map(({ ranks, inputs }, part) => ({
+        ranks,
+        layouts: layoutsOf(cut.parts[part]!),
+        state: inputs.filter(({ path }) => isState(path) && !lent.has(path)),
+      })),
+    })
   const program: Program = {
     ...described,
     compileSeconds: seconds(),
@@ -402,32 +418,8 @@ export async function compile<I extends Tree<ValueType>>(
     runBlocking: () => native.runBlocking(),
     countedFlops: () => native.countedFlops(),
     traffic: () => (ranks === 1 ? [] : readTraffic(native.traffic, built.collectives, ranks)),
-    checkReplicas() {
-      if (!cut) return
-      const state = built.parts.map(({ inputs }) =>
-        inputs.filter(({ path }) => isState(path) && !lent.has(path)),
-      )
-      const most = Math.max(...state.map(({ length }) => length))
-      // Every process shows as many hashes as the stage with the most state has.
-      const hashesOf = (rank: number, arena: number): BigUint64Array<ArrayBuffer> => {
-        const hashes = new BigUint64Array(most)
-        const part = built.parts.findIndex(({ ranks }) => ranks.includes(rank))
-        state[part]!.forEach((slot, i) => (hashes[i] = native.hash(arena, slot.offset, bytesOf(slot.type))))
-        return hashes
-      }
-      const all = processes
-        ? native
-            .exchange(new Uint8Array(hashesOf(native.rank(), 0).buffer), ranks)
-            .map(({ buffer }) => new BigUint64Array(buffer))
-        : native.arenas.map((_, rank) => hashesOf(rank, rank))
-      built.parts.forEach((part, at) =>
-        state[at]!.forEach(({ path }, i) => {
-          const layout = layoutsOf(cut.parts[at]!).get(path)!
-          const odd = strangers(cut.mesh, layout, new Map(part.ranks.map((rank) => [rank, all[rank]![i]!])))
-          if (odd.length > 0) throw differs(path, odd)
-        }),
-      )
-    },
+    checkReplicas: () => replicas?.compare(),
+    checkUnchanged: () => replicas?.checkUnchanged(),
     movedBytes: () => native.movedBytes(),
     profile() {
       if (!options.profile) throw notProfiled(name)
@@ -547,6 +539,7 @@ function onlyText(
   | 'countedFlops'
   | 'traffic'
   | 'checkReplicas'
+  | 'checkUnchanged'
   | 'movedBytes'
   | 'profile'
   | 'close'
@@ -569,19 +562,12 @@ function onlyText(
     countedFlops: refuse,
     traffic: refuse,
     checkReplicas: refuse,
+    checkUnchanged: refuse,
     movedBytes: refuse,
     profile: refuse,
     close() {},
   }
 }
-
-const differs = (path: string, ranks: readonly number[]): UserError =>
-  failure({
-    where: `'${path}' on rank ${ranks.join(' and ')}`,
-    got: 'other bits than on the ranks that hold the same part',
-    expected: 'the same bits',
-    fix: 'go back to the last checkpoint; if it happens again on that rank, its hardware is at fault',
-  })
 
 const noOffload = (program: string): UserError =>
   failure({
@@ -677,6 +663,7 @@ function interpreted(
     countedFlops: () => 0,
     traffic: () => [],
     checkReplicas() {},
+    checkUnchanged() {},
     movedBytes: () => 0,
     profile() {
       throw notProfiled('reference')

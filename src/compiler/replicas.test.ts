@@ -50,9 +50,11 @@ test('a bit that flips on one rank is found', async () => {
     program.write('x', new Float32Array(1000).fill(0.5))
     await program.run()
     program.checkReplicas()
+    program.checkUnchanged()
     // What `view` shows is the first rank's own memory.
     program.view('state.w')[777]! += 2 ** -20
-    assert.throws(() => program.checkReplicas(), /'state\.w' on rank 0: got other bits/)
+    assert.throws(() => program.checkUnchanged(), /'state\.w' on rank 0: got other bits than after the step/)
+    assert.throws(() => program.checkReplicas(), /'state\.w' on rank 0: got other bits than on the ranks/)
   } finally {
     program.close()
   }

@@ -11,8 +11,9 @@ const index = (rows: number) => valueType('i32', [rows])
 /** Writes the rows, then lets each of them look at what its slot holds. */
 const body = (given: unknown) => {
   const { state, rows, q, slot, position } = given as Record<string, Tensor> & { state: { cache: Tensor } }
-  const written = writeCache(state.cache, rows!, { slot: slot!, position: position! })
-  const out = cachedAttention(q!, written, written, { slot: slot!, position: position! })
+  const places = { pages: slot!.reshape([slot!.size(0), 1]), position: position! }
+  const written = writeCache(state.cache, rows!, places)
+  const out = cachedAttention(q!, written, written, places)
   return { out, state: { cache: written } }
 }
 const inputsFor = (rows: number) => ({

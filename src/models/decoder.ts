@@ -19,10 +19,13 @@ import {
   type ValueType,
 } from '../compiler/index.ts'
 
-/** Tokens with the slot they belong to and their position in it, i32 [rows] each; a position outside: padding. */
+/** Tokens, the pages of the cache that hold their sequences, and their position there; a position outside: padding. */
 export interface CachedRows {
+  /** i32 [rows] */
   readonly token: Tensor
-  readonly slot: Tensor
+  /** i32 [rows, pages of a sequence] */
+  readonly pages: Tensor
+  /** i32 [rows] */
   readonly position: Tensor
 }
 
@@ -31,7 +34,8 @@ export interface Decodable {
   readonly context: number
   readonly vocab: number
   readonly weights: Tree<ValueType>
-  readonly cache: (slots: number) => Tree<ValueType>
+  /** A cache of so many pages with so many positions each. */
+  readonly cache: (pages: number, size: number) => Tree<ValueType>
   /** `last` [rows, embed]: what the readout takes. */
   readonly decode: (
     weights: Tensors,
@@ -171,7 +175,7 @@ interface StepInputs {
 
 function inputsOf(model: Decodable, slots: number, rows: number): Omit<StepInputs, 'last'> {
   const index = valueType('i32', [rows], ['time'])
-  const state = { cache: model.cache(slots) }
+  const state = { cache: model.cache(slots, model.context) }
   return { params: model.weights, state, token: index, slot: index, position: index }
 }
 
@@ -197,12 +201,16 @@ const stepOf =
       params,
       state,
       last: wanted,
-      ...rows
-    } = given as unknown as CachedRows & {
+      slot,
+      ...rest
+    } = given as unknown as Omit<CachedRows, 'pages'> & {
+      readonly slot: Tensor
       readonly params: Tensors
       readonly state: { readonly cache: Tensors }
       readonly last?: Tensor
     }
+    // A slot is one page as long as the context.
+    const rows = { ...rest, pages: slot.reshape([slot.size(0), 1]) }
     const { last, cache } = model.decode(params, state.cache, rows)
     return { logits: model.readout(params, wanted ? last.take(wanted) : last), state: { cache } }
   }

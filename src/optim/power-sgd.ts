@@ -119,8 +119,14 @@ export const powerSgdBytes = (parameters: readonly ValueType[], rank: number): n
 const last = (x: Tensor): number => x.rank - 1
 
 /** Product of stacks of matrices, without names. */
-const times = (a: Tensor, b: Tensor): Tensor =>
-  a.named(a.shape.map(() => null)).matmul(b.named(b.shape.map(() => null)))
+function times(a: Tensor, b: Tensor): Tensor {
+  const stack = a.shape.slice(0, -2).map((extent, axis) => Math.max(extent, b.shape[axis]!))
+  const whole = (x: Tensor): Tensor => {
+    const shape = [...stack, ...x.shape.slice(-2)]
+    return x.named(shape.map(() => null)).broadcastTo({ shape, axes: shape.map(() => null) })
+  }
+  return whole(a).matmul(whole(b))
+}
 
 const swapped = (x: Tensor): Tensor =>
   x.transpose(x.shape.map((_, axis) => (axis < last(x) - 1 ? axis : axis === last(x) ? axis - 1 : axis + 1)))

@@ -35,8 +35,8 @@ export interface PipelineRank {
 }
 
 export interface PipelineResult {
-  /** Reported losses of all microbatches added up, where this rank has the last stage. */
-  readonly loss: Node | null
+  /** What the last stage reports besides what is minimised, added up over microbatches; empty on other ranks. */
+  readonly reported: readonly Node[]
   /** For each stage of this rank the gradients of its parameters, added up over microbatches. */
   readonly gradients: ReadonlyMap<number, ReadonlyMap<string, Node>>
   /** Nothing that should come after the pipeline may begin before these. */
@@ -54,7 +54,7 @@ export function runRank(rank: PipelineRank): PipelineResult {
   // What is on its way between stages, by `forward 2.3`: for stage 2, microbatch 3.
   const activations = new Map<string, readonly Node[]>()
   const gradients = new Map<number, Map<string, PairwiseSum>>()
-  const losses = new PairwiseSum()
+  const reported: PairwiseSum[] = []
   const weightGradients = new Map<string, ReadonlyMap<string, Node>>()
   let before: readonly Node[] = []
   const after = (x: Node): Node => before.reduce((value, token) => barrier(value, token), x)
@@ -69,7 +69,7 @@ export function runRank(rank: PipelineRank): PipelineResult {
     const carried = stage === 0 ? stages.begin(inputs) : take('forward', stage, microbatch)
     const out = stages.run(stage, inputs, carried)
     passes.set(`${stage}.${microbatch}`, { carried, out, inputs })
-    if (stage === end) losses.add(out[1]!)
+    if (stage === end) out.slice(1).forEach((value, i) => (reported[i] ??= new PairwiseSum()).add(value))
     else activations.set(`forward ${stage + 1}.${microbatch}`, out)
     before = out
   }
@@ -113,7 +113,8 @@ export function runRank(rank: PipelineRank): PipelineResult {
       before = activations.get(key)!.map((x, i) => send(after(x), group, peer, `${key} ${i}`))
       return
     }
-    const received = stages.carries.map((type, i) => receive(type, group, peer, `${key} ${i}`, before))
+    const types = stages.carries(direction === 'forward' ? stage : stage + 1)
+    const received = types.map((type, i) => receive(type, group, peer, `${key} ${i}`, before))
     activations.set(key, received)
     before = received
   }
@@ -124,7 +125,7 @@ export function runRank(rank: PipelineRank): PipelineResult {
     else weights(instruction.stage, instruction.microbatch)
   }
   return {
-    loss: losses.total,
+    reported: reported.map((sum) => sum.total!),
     gradients: new Map(
       [...gradients].map(([stage, sums]) => [
         stage,

@@ -9,6 +9,7 @@
  *   between those products is cut along time over the same axis (Korthikanti et al.).
  * - `context`: time is cut everywhere; attention sees the keys of other ranks in the way `attention` names.
  * - `expert`: experts are cut, and the batch once more.
+ * - `replicas`: what `data` cuts is an axis of that name instead of the batch: ranks that have state of their own.
  */
 import { alsoCut, groupOf, groupSize, whole, type Layout, type Mesh } from '../compiler/graph/mesh.ts'
 import type { ValueType } from '../compiler/graph/types.ts'
@@ -21,6 +22,7 @@ export interface Plan {
   readonly zero: 0 | 1 | 2 | 3
   readonly sequence: boolean
   readonly attention: Placement['context']
+  readonly replicas?: boolean
 }
 
 /** Which named dimensions which mesh axes cut. */
@@ -33,9 +35,10 @@ const cutBy: Readonly<Record<string, readonly string[]>> = {
 
 /** The plan as the partition pass takes it. */
 export function placementOf(plan: Plan): Placement {
-  const { mesh, zero, sequence, attention } = plan
+  const { mesh, zero, sequence, attention, replicas = false } = plan
   const named: Record<string, string[]> = {}
-  for (const { name } of mesh) for (const dim of cutBy[name] ?? []) named[dim] = [...(named[dim] ?? []), name]
+  const cuts = replicas ? { ...cutBy, data: ['replica'] } : cutBy
+  for (const { name } of mesh) for (const dim of cuts[name] ?? []) named[dim] = [...(named[dim] ?? []), name]
   const placement: Placement = {
     mesh,
     weightAxes: ['tensor', 'expert'],

@@ -41,6 +41,10 @@ export function runFolders(root: string): {
   return { ids: ids.toSorted(), skipped }
 }
 
+/** Whether `name` is that of a run folder in `root`: one name, no path, whatever a stranger made of it. */
+export const isRunFolder = (root: string, name: string): boolean =>
+  /^[^./\\\0][^/\\\0]*$/.test(name) && existsSync(join(root, name, 'run.json'))
+
 /** Reads every run of `root` from its files, without the index. */
 export function listRuns(root: string): RunList {
   const { ids, skipped } = runFolders(root)

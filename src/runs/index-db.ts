@@ -15,13 +15,13 @@ import { summarise } from './summary.ts'
 import type { RunSummary } from './summary.ts'
 
 /** Raise when the tables or what is stored in them change: an index of another version is rebuilt. */
-const version = 1
+const version = 2
 
 const tables = `
   create table run (
     id text primary key, fingerprint text not null, recipe text not null, created text not null,
     status text not null, step integer not null, tokens real not null, seconds real not null, flops real not null,
-    segments integer not null, metrics text not null
+    segments integer not null, metrics text not null, told text not null
   ) strict;
   create table unreadable (id text primary key, fingerprint text not null, reason text not null) strict;
   pragma user_version = ${version};
@@ -102,7 +102,7 @@ function refresh(db: DatabaseSync, root: string, ids: readonly string[]): void {
     db.prepare('delete from run where id = ?'),
     db.prepare('delete from unreadable where id = ?'),
   ]
-  const addRun = db.prepare('insert into run values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)')
+  const addRun = db.prepare('insert into run values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)')
   const addUnreadable = db.prepare('insert into unreadable values (?, ?, ?)')
   db.exec('begin immediate')
   try {
@@ -114,6 +114,8 @@ function refresh(db: DatabaseSync, root: string, ids: readonly string[]): void {
         const s = summarise(run)
         const status = run.segments.at(-1)?.status?.status ?? 'running'
         const metrics = JSON.stringify(s.metrics, printNonFinite)
+        const { config, tags, note, archived, parent } = s
+        const told: Told = { config, tags, note, archived, parent }
         addRun.run(
           id,
           print,
@@ -126,6 +128,7 @@ function refresh(db: DatabaseSync, root: string, ids: readonly string[]): void {
           s.flops,
           s.segments,
           metrics,
+          JSON.stringify(told),
         )
       } catch (error) {
         addUnreadable.run(id, print, skipReason(id, error).reason)
@@ -138,10 +141,14 @@ function refresh(db: DatabaseSync, root: string, ids: readonly string[]): void {
   }
 }
 
+/** What is not a number of its own in the table. */
+type Told = Pick<RunSummary, 'config' | 'tags' | 'note' | 'archived' | 'parent'>
+
 function toSummary(root: string, row: Record<string, unknown>): RunSummary {
-  const { fingerprint: _, metrics, status, ...rest } = row
+  const { fingerprint: _, metrics, status, told, ...rest } = row
   return {
-    ...(rest as unknown as Omit<RunSummary, 'metrics' | 'status'>),
+    ...(rest as unknown as Omit<RunSummary, keyof Told | 'metrics' | 'status'>),
+    ...(JSON.parse(told as string) as Told),
     status: presentStatus(join(root, row['id'] as string), status as RunStatus),
     metrics: JSON.parse(metrics as string, readNonFinite) as RunSummary['metrics'],
   }

@@ -50,6 +50,13 @@ export function isLocked(runDir: string): boolean {
   return holder === 'unwritten' || (holder !== null && isAlive(holder))
 }
 
+/** The live process of this machine that writes a run; undefined when there is none, or it runs elsewhere. */
+export function lockHolder(runDir: string): number | undefined {
+  const holder = readHolder(join(runDir, 'lock'))
+  if (holder === null || holder === 'unwritten' || holder.host !== hostname()) return undefined
+  return isAlive(holder) ? holder.pid : undefined
+}
+
 function refused(runDir: string, holder: Holder): Error {
   const here = holder.host === hostname()
   return failure({

@@ -7,6 +7,8 @@
 import { existsSync, readdirSync, readFileSync, statSync } from 'node:fs'
 import { join } from 'node:path'
 import { failure } from '../errors.ts'
+import { annotationsFile, readAnnotations } from './annotations.ts'
+import type { Annotations } from './annotations.ts'
 import { parseLines } from './lines.ts'
 import type {
   CheckpointLine,
@@ -19,7 +21,7 @@ import type {
 } from './lines.ts'
 import { isLocked } from './lock.ts'
 import { segmentFile, segmentNumbers } from './writer.ts'
-import type { JsonObject, RunMeta } from './writer.ts'
+import type { JsonObject, RunMeta, RunOrigin } from './writer.ts'
 
 /** `present`: the file is still there; older checkpoints are deleted as newer ones come. */
 export type Checkpoint = CheckpointLine & { readonly present: boolean }
@@ -52,6 +54,8 @@ export interface Run {
   readonly status: RunStatus
   /** Why it failed or stopped, where the writer said so. */
   readonly reason: string | null
+  /** What a person said about it. */
+  readonly annotations: Annotations
   /** Damaged lines and files that were passed over, as `segments/0002.jsonl line 12: not JSON`. */
   readonly notes: readonly string[]
 }
@@ -76,6 +80,7 @@ export function readRun(root: string, id: string): Run {
     checkpoints: history.checkpoints.map((c) => Object.assign(c, { present: isPresent(dir, c) })),
     status: presentStatus(dir, last?.status ?? 'running'),
     reason: last?.reason ?? null,
+    annotations: readAnnotations(dir),
     notes,
   }
 }
@@ -92,7 +97,11 @@ export function presentStatus(dir: string, recorded: RunStatus): RunStatus {
 /** The part of a run folder's content that its state depends on: changes whenever a file grows or is replaced. */
 export function fingerprint(dir: string): string {
   const folder = join(dir, 'segments')
-  const files = [join(dir, 'run.json'), ...segmentFiles(folder).map((file) => join(folder, file))]
+  const files = [
+    join(dir, 'run.json'),
+    join(dir, annotationsFile),
+    ...segmentFiles(folder).map((file) => join(folder, file)),
+  ]
   return files
     .map((file) => {
       const stat = statSync(file, { bigint: true, throwIfNoEntry: false })
@@ -138,11 +147,15 @@ function readMeta(dir: string, id: string): RunMeta {
     config: json.config,
     plan: isObject(json.plan) ? json.plan : {},
     machine: isObject(json.machine) ? json.machine : {},
+    ...(isOrigin(json.parent) ? { parent: json.parent } : {}),
   }
 }
 
 const isObject = (value: unknown): value is JsonObject =>
   typeof value === 'object' && value !== null && !Array.isArray(value)
+
+const isOrigin = (value: unknown): value is RunOrigin =>
+  isObject(value) && typeof value['run'] === 'string' && typeof value['step'] === 'number'
 
 const segmentFiles = (folder: string): string[] =>
   existsSync(folder) ? segmentNumbers(readdirSync(folder)).map(segmentFile) : []

@@ -5,6 +5,7 @@
  */
 import type { PointLine, RunStatus } from './lines.ts'
 import type { Run } from './reader.ts'
+import type { JsonObject, RunOrigin } from './writer.ts'
 
 export interface RunSummary {
   readonly id: string
@@ -17,6 +18,13 @@ export interface RunSummary {
   readonly seconds: number
   readonly flops: number
   readonly segments: number
+  /** The settings in force. */
+  readonly config: JsonObject
+  readonly tags: readonly string[]
+  readonly note: string
+  readonly archived: boolean
+  /** Of a fork: where it started from. */
+  readonly parent: RunOrigin | null
   readonly metrics: Readonly<Record<string, MetricSummary>>
 }
 
@@ -47,6 +55,9 @@ export function summarise(run: Run): RunSummary {
     seconds: end?.seconds ?? 0,
     flops: end?.flops ?? 0,
     segments: run.segments.length,
+    config: run.config,
+    ...run.annotations,
+    parent: run.meta.parent ?? null,
     metrics: summariseMetrics(run.points),
   }
 }

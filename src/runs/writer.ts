@@ -1,7 +1,7 @@
 /**
  * Writes a run: one folder, `run.json` once, then one append-only segment file for each time it was started or
  * resumed. Nothing written is ever changed or dropped. Subtle: appends go to memory and reach the file within a
- * second or 64 KiB, so the training loop never waits for a disk; a checkpoint line is forced down at once, because a
+ * quarter of a second or 64 KiB, so the training loop never waits for a disk; a checkpoint line is forced down at once, because a
  * checkpoint that the log does not know is lost. After a failed write the rest stays buffered and continues exactly
  * where the file stopped.
  */
@@ -33,6 +33,13 @@ export interface RunMeta {
   readonly config: JsonObject
   readonly plan: JsonObject
   readonly machine: JsonObject
+  /** Of a fork: the run and the step whose checkpoint it started from. */
+  readonly parent?: RunOrigin
+}
+
+export interface RunOrigin {
+  readonly run: string
+  readonly step: number
 }
 
 /** Plain data; written as JSON. */
@@ -43,27 +50,30 @@ export interface NewRun {
   readonly config: object
   readonly plan: object
   readonly machine: object
+  /** Of a fork: where it starts from. */
+  readonly parent?: RunOrigin
   /** For tests: when the run starts. */
   readonly now?: Date
 }
 
 const flushBytes = 64 * 1024
-const flushMs = 1000
+const flushMs = 250
 
 /** Creates `root/<date>-<recipe>-<4 letters>/` and opens its first segment. */
 export function createRun(
   root: string,
-  { recipe, config, plan, machine, now = new Date() }: NewRun,
+  { recipe, config, plan, machine, parent, now = new Date() }: NewRun,
 ): RunWriter {
   const id = makeFolder(root, `${now.toISOString().slice(0, 10)}-${recipe}`)
   const dir = join(root, id)
   try {
     const lock = acquireLock(dir)
-    const meta = { version: 1, id, recipe, created: now.toISOString(), config, plan, machine }
+    const forked = parent === undefined ? {} : { parent }
+    const meta = { version: 1, id, recipe, created: now.toISOString(), config, plan, machine, ...forked }
     const path = join(dir, 'run.json')
     writeFileSync(`${path}.tmp`, `${JSON.stringify(meta, null, 2)}\n`, { flush: true })
     renameSync(`${path}.tmp`, path)
-    return openSegment(id, dir, lock, { fromStep: 0 })
+    return openSegment(id, dir, lock, { fromStep: parent?.step ?? 0 })
   } catch (error) {
     // Nothing was trained: a folder without a run in it would only puzzle.
     rmSync(dir, { recursive: true, force: true })

@@ -44,7 +44,7 @@ export function likeliest(logits: ArrayLike<number>): number {
 }
 
 /** All ids from the largest value down, equal ones in order: a binary heap, built at once and emptied on demand. */
-function* descending(logits: ArrayLike<number>): Generator<number, void> {
+export function* descending(logits: ArrayLike<number>): Generator<number, void> {
   const heap = Int32Array.from(logits, (_, id) => id)
   let size = heap.length
   const before = (a: number, b: number): boolean =>

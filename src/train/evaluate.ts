@@ -4,7 +4,8 @@ import { evaluationWindows } from '../data/order.ts'
 import type { PreparedTokens } from '../data/tokens.ts'
 import type { LanguageConfig } from '../models/language/config.ts'
 import type { ModelConfig } from '../models/language/model.ts'
-import { compileEvaluation, evaluationBatch, specsOf } from './programs.ts'
+import { compileEvaluation, evaluationBatch } from './programs.ts'
+import { specsOf } from './state.ts'
 
 export class Evaluator {
   readonly #config: LanguageConfig

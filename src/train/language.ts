@@ -11,7 +11,7 @@ import { machine } from '../compiler/runtime/machine.ts'
 import { measurePeak, type Peak } from '../compiler/runtime/peak.ts'
 import { batchStarts } from '../data/order.ts'
 import { prepareTokens, type PreparedTokens } from '../data/tokens.ts'
-import { failure, UserError } from '../errors.ts'
+import { badUsage, failure, UserError } from '../errors.ts'
 import {
   dataPath,
   parseStoredConfig,
@@ -20,8 +20,8 @@ import {
   type LanguageOverrides,
 } from '../models/language/config.ts'
 import { countParameters, type ModelConfig } from '../models/language/model.ts'
-import { createRun, readRun, reopenRun } from '../runs/index.ts'
-import { listCheckpoints, loadCheckpoint, openSaver, useNewest } from './checkpoint.ts'
+import { createRun, readRun, reopenRun, type Run } from '../runs/index.ts'
+import { listCheckpoints, loadCheckpoint, openSaver, useNewest, type CheckpointFile } from './checkpoint.ts'
 import { Evaluator } from './evaluate.ts'
 import { compileDecode } from '../models/decoder.ts'
 import { decodable } from '../models/language/decode.ts'
@@ -29,9 +29,19 @@ import type { TrainObserver, TrainPlan, TrainPoint, TrainResult } from './events
 import { StepProfiler, type ProfileSettings } from './profile.ts'
 import { compileEvaluation, initialise } from './programs.ts'
 import { batchPlaces } from './parallel.ts'
+import { requireSameReplicas } from './replicas.ts'
 import { compileStep } from './step.ts'
 import { Sampler } from './sample.ts'
-import { anyStops, checkReplicas, flipForTest, hostsOf, meet, openLog, type Log } from './together.ts'
+import {
+  anyStops,
+  checkReplicas,
+  checkUnchanged,
+  flipForTest,
+  hostsOf,
+  meet,
+  openLog,
+  type Log,
+} from './together.ts'
 
 export { sampleRun } from './sample.ts'
 
@@ -196,6 +206,7 @@ export async function resumeLanguage(
   const run = readRun(options.runsDir, runId)
   const stored = parseStoredConfig(run.config, run.dir)
   const config = withOverrides(stored, options.overrides ?? {})
+  requireSameReplicas(stored, config)
   const prepared = await prepare(config, observer, { processes: options.processes ?? false })
   requireSameData(run.meta.plan['data'], prepared.plan.data, runId)
   observer.plan?.(prepared.plan)
@@ -224,6 +235,58 @@ export async function resumeLanguage(
     seconds: before.at(-1)?.seconds ?? 0,
     done,
     saved: checkpoint !== undefined,
+  })
+}
+
+/**
+ * A new run that starts from a checkpoint of another, with settings changed. Its first act is a checkpoint of its own, so
+ * that it no longer needs its parent.
+ */
+export async function forkLanguage(
+  parentId: string,
+  options: TrainOptions & {
+    readonly overrides?: LanguageOverrides
+    /** Step of the checkpoint; default the newest that is there. */
+    readonly fromStep?: number | undefined
+  },
+): Promise<TrainResult> {
+  const observer = options.observer ?? {}
+  const parent = readRun(options.runsDir, parentId)
+  const { step, file } = checkpointAt(parent, options.fromStep)
+  const config = withOverrides(parseStoredConfig(parent.config, parent.dir), options.overrides ?? {})
+  if (config.steps <= step) {
+    throw badUsage({
+      where: 'steps',
+      got: `steps=${config.steps}, which step ${step} has reached already`,
+      expected: 'steps after those of the checkpoint',
+      fix: `set steps=${step + 500}, say`,
+    })
+  }
+  const prepared = await prepare(config, observer)
+  requireSameData(parent.meta.plan['data'], prepared.plan.data, `fork of ${parentId}`)
+  observer.plan?.(prepared.plan)
+  const { program, plan } = prepared
+  const here = await machine()
+  await loadCheckpoint(join(parent.dir, file), program, (name) => `state.${name}`)
+  const origin = { run: parentId, step }
+  const writer = openLog(program, () =>
+    createRun(options.runsDir, { recipe: 'language', config, plan, machine: here, parent: origin }),
+  )
+  const seconds = parent.points.findLast((point) => point.step <= step)?.seconds ?? 0
+  return loop(prepared, writer, options, { step, seconds, done: new Set(), saved: false })
+}
+
+/** The checkpoint of a step, or the newest, among those still there. */
+function checkpointAt(run: Run, step: number | undefined): CheckpointFile {
+  const present = listCheckpoints(run.dir)
+  const found = step === undefined ? present.at(-1) : present.find((known) => known.step === step)
+  if (found) return found
+  throw failure({
+    where: run.dir,
+    got: step === undefined ? 'no checkpoint' : `no checkpoint of step ${step}`,
+    expected:
+      present.length === 0 ? 'one' : `one of the steps ${present.map((known) => known.step).join(', ')}`,
+    fix: 'train it further, or fork from a step that was saved',
   })
 }
 
@@ -304,7 +367,14 @@ async function loop(
     },
   })
   const due = (every: number): boolean => step === config.steps || (every > 0 && step % every === 0)
+  let comparedStep: number | undefined
+  const compare = (): void => {
+    if (comparedStep !== step) checkReplicas(program, hosts, step)
+    comparedStep = step
+  }
   const save = async (): Promise<void> => {
+    // A checkpoint is what a run goes back to when ranks differ: it must be from before that.
+    if (config.parallel.check > 0) compare()
     writer.flush({ sync: true })
     const metadata = {
       run: writer.id,
@@ -340,6 +410,8 @@ async function loop(
     if (due(config.sample.every) && !done.has('sample')) await writeSample()
   }
   try {
+    // A fork owns nothing yet, and must not begin anew when it is killed before its first checkpoint.
+    if (step > 0 && !start.saved) await save()
     if (step > 0) await duties(start.done)
     while (step < config.steps) {
       if (anyStops(program, options.signal?.aborted === true || profiler?.done === true)) {
@@ -349,12 +421,13 @@ async function loop(
         meet(program)
         return result('interrupted')
       }
+      flipForTest(program, writer, step)
+      if (comparedStep === step) checkUnchanged(program, hosts, step)
       await program.run({ tokens: readBatch(config, data, step), seed: [config.seed] })
       step++
       profiler?.stepped()
-      flipForTest(program, writer, step)
       const { check } = config.parallel
-      if (check > 0 && step % check === 0) checkReplicas(program, hosts, step)
+      if (check > 0 && step % check === 0) compare()
       const point = pointAt(measured(program))
       requireFinite(point, writer)
       writer.point(point)

@@ -5,12 +5,14 @@ import type { LanguageConfig } from '../models/language/config.ts'
 import { parallelOf, type Plan } from '../parallel/plan.ts'
 import { makeSchedule, type Schedule } from '../parallel/schedule/index.ts'
 import { pipelineSources } from './pipeline.ts'
+import { isReplicated } from './replicas.ts'
 
 /** Axes from the one whose ranks are farthest apart, which talk least, to the one whose ranks talk most. */
 const axes = ['pipe', 'data', 'expert', 'context', 'tensor'] as const
 
 /** The plan of a run. Axes of one rank are left out. */
-export function planOf({ mesh, parallel }: LanguageConfig): Plan {
+export function planOf(config: LanguageConfig): Plan {
+  const { mesh, parallel } = config
   const order = (name: (typeof axes)[number]): Pick<MeshAxis, 'order'> => {
     if (name === 'context' && parallel.attention === 'ring') return { order: 'zigzag' }
     // Its stages lie on the ranks as a V: each has one from the front and one from the back.
@@ -22,6 +24,7 @@ export function planOf({ mesh, parallel }: LanguageConfig): Plan {
     zero: parallel.zero as Plan['zero'],
     sequence: parallel.sequence,
     attention: parallel.attention,
+    ...(isReplicated(config) ? { replicas: true } : {}),
   }
 }
 
@@ -41,13 +44,22 @@ export const scheduleOf = (config: LanguageConfig): Schedule =>
 /**
  * Where the windows of a batch stand in the step's `tokens`, [microbatch, row] as one index. Each rank that shares out the
  * batch has a run of it, which it takes in microbatches: then however many of either there are, neighbours are added up
- * first, and the sums over the batch have the same bits (compiler/passes/leaves.ts).
+ * first, and the sums over the batch have the same bits (compiler/passes/leaves.ts). Replicas have an axis of their own in
+ * front, and take the windows of one local step after those of another.
  */
-export function batchPlaces({
-  batch,
-  accumulate,
-  mesh,
-}: Pick<LanguageConfig, 'batch' | 'accumulate' | 'mesh'>): number[] {
+export function batchPlaces(
+  config: Pick<LanguageConfig, 'batch' | 'accumulate' | 'mesh' | 'parallel'>,
+): number[] {
+  const { batch, accumulate, mesh } = config
+  if (isReplicated(config)) {
+    const local = Math.max(1, config.parallel.local)
+    const each = batch / (local * mesh.data)
+    return Array.from({ length: batch }, (_, window) => {
+      const step = Math.floor(window / (mesh.data * each))
+      const replica = Math.floor(window / each) % mesh.data
+      return (replica * local + step) * each + (window % each)
+    })
+  }
   const ranks = mesh.data * mesh.expert
   const rows = batch / (ranks * accumulate)
   return Array.from({ length: batch }, (_, window) => {

@@ -16,7 +16,9 @@ import type { LanguageConfig } from '../models/language/config.ts'
 import { objective, type ModelConfig, type ModelWeights } from '../models/language/model.ts'
 import { runRank } from '../parallel/pipeline.ts'
 import { rankPrograms, type Schedule } from '../parallel/schedule/index.ts'
-import { dropoutKey, nextState, squares, stepInputs, type StepState } from './programs.ts'
+import { dropoutKey } from './microbatches.ts'
+import { scalar, stepInputs, trainedTypes, type StepState } from './state.ts'
+import { nextState, squares } from './update.ts'
 
 /** Programs for the places along the pipeline axis of a mesh. */
 export function pipelineSources(
@@ -34,14 +36,6 @@ export function pipelineSources(
       fix: 'use precision=bf16',
     })
   }
-  if (config.model.experts > 0 && config.model.balance === 'bias') {
-    throw failure({
-      where: 'pipeline',
-      got: 'model.balance=bias',
-      expected: 'experts balanced by a loss: stages do not hand on the load that moves the bias',
-      fix: 'use model.balance=loss',
-    })
-  }
   const model: ModelConfig = { ...config.model, vocab }
   const whole = stepInputs(config, vocab)
   const { tokens } = whole
@@ -56,8 +50,11 @@ export function pipelineSources(
       microTypes,
       (inputs) => {
         const { params, tokens, seed, step } = inputs as unknown as Tensorised<typeof microTypes>
-        const { total, loss } = objective(params as unknown as ModelWeights, tokens, model, { seed, step })
-        return [total, loss]
+        const { total, loss, load } = objective(params as unknown as ModelWeights, tokens, model, {
+          seed,
+          step,
+        })
+        return load ? [total, loss, load] : [total, loss]
       },
       schedule.stages,
     )
@@ -72,8 +69,9 @@ export function pipelineSources(
   const instructions = rankPrograms(schedule)
   const group = groupOf(mesh, [axis])
   const share = config.model.layers / schedule.stages
+  const trained = new Set(Object.keys(trainedTypes(model)).map((path) => `params.${path}`))
   const parametersOf = (stage: number): string[] =>
-    outline[stage]!.filter(({ path }) => path.startsWith('params.')).map(({ path }) => path)
+    outline[stage]!.filter(({ path }) => trained.has(path)).map(({ path }) => path)
 
   return places.map(({ own, reads }, place): StageSource => {
     const localType = (path: string, type: ValueType): ValueType =>
@@ -129,9 +127,10 @@ export function pipelineSources(
         },
       })
       const wires = new Wires(group, place, result.last)
+      const moved = Object.keys(params).filter((path) => trained.has(`params.${path}`))
       // Gradients of this place's parameters, those of its stages one after the other.
       const grads: Record<string, Tensor> = {}
-      for (const path of Object.keys(params)) {
+      for (const path of moved) {
         const parts = own.flatMap((stage) => {
           const part = result.gradients.get(stage)?.get(`params.${path}`)
           return part ? [new Tensor(part)] : []
@@ -139,7 +138,7 @@ export function pipelineSources(
         grads[path] =
           parts.length === 1 || !reads.get(`params.${path}`)!.stacked ? added(parts) : concat(parts, 0)
       }
-      const shared = Object.keys(params).filter((path) => !reads.get(`params.${path}`)!.stacked)
+      const shared = moved.filter((path) => !reads.get(`params.${path}`)!.stacked)
       let counted = grads
       for (const path of shared) {
         const holders = places.flatMap(({ reads }, at) => (reads.has(`params.${path}`) ? [at] : []))
@@ -159,9 +158,33 @@ export function pipelineSources(
       const mine = squares(Object.fromEntries(Object.keys(counted).map((path) => [path, scaled[path]!])))
       const norm = wires.sum(mine, everyone, 'squares of gradients').sqrt()
       const lastPlace = schedule.rankOfStage[schedule.stages - 1]!
-      const mean = result.loss && new Tensor(result.loss).mul(1 / (config.batch * config.model.context))
-      const value = wires.broadcast(mean, lastPlace, everyone, 'loss', valueType('f32', []))
-      return nextState(config, vocab, state, { loss: wires.settled(value), grads: scaled, norm })
+      const [sum, chosen] = result.reported.map((node) => new Tensor(node))
+      const mean = sum?.mul(1 / (config.batch * config.model.context))
+      const value = wires.broadcast(mean, lastPlace, everyone, 'loss', scalar('f32'))
+      const { experts, layers } = model
+      const load =
+        experts > 0 &&
+        wires.broadcast(
+          chosen?.mul(scale),
+          lastPlace,
+          everyone,
+          'load of experts',
+          valueType('f32', [layers, experts], ['layer', 'expert']),
+        )
+      return nextState(config, vocab, state, {
+        loss: wires.settled(value),
+        grads: scaled,
+        norm,
+        ...(load
+          ? {
+              load,
+              ownLoad: concat(
+                own.map((stage) => load.slice(0, stage * share, share)),
+                0,
+              ),
+            }
+          : {}),
+      })
     }
     return { inputs, body }
   })
@@ -200,7 +223,7 @@ class Wires {
 
   /** What one place has, at all of them. */
   broadcast(
-    x: Tensor | null,
+    x: Tensor | undefined,
     from: number,
     places: readonly number[],
     name: string,

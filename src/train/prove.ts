@@ -42,7 +42,8 @@ export function cutDown(config: LanguageConfig): LanguageConfig {
   const { model, mesh, parallel, accumulate } = config
   const stages = mesh.pipe > 1 ? scheduleOf(config).stages : 1
   const window = 2 * mesh.context
-  const rows = mesh.data * mesh.expert * accumulate
+  const local = Math.min(2, parallel.local)
+  const rows = mesh.data * mesh.expert * accumulate * Math.max(1, local)
   return resolveConfig({
     ...config,
     precision: 'f32',
@@ -53,7 +54,8 @@ export function cutDown(config: LanguageConfig): LanguageConfig {
       width: model.heads * 4,
       context: window * Math.max(1, Math.min(4, Math.floor(model.context / window))),
     },
-    parallel,
+    // Thin enough for matrices of that width.
+    parallel: { ...parallel, local, rank: Math.min(parallel.rank, model.heads) },
   })
 }
 

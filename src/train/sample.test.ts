@@ -8,7 +8,7 @@ import { charsTokenizer } from '../data/tokenizers/chars.ts'
 import { dense } from '../models/language/config.ts'
 import { forward, parameterTypes, type ModelConfig } from '../models/language/model.ts'
 import { choose, likeliest, type Choice } from './choose.ts'
-import { specsOf } from './programs.ts'
+import { specsOf } from './state.ts'
 import { Sampler, type SampleOptions } from './sample.ts'
 
 const tokenizer = charsTokenizer([...'abcdefghijklmnopqrst'])

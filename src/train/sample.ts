@@ -19,7 +19,7 @@ import type { ModelConfig } from '../models/language/model.ts'
 import { readRun } from '../runs/index.ts'
 import { loadCheckpoint, useNewest } from './checkpoint.ts'
 import { choose, type Choice } from './choose.ts'
-import { specsOf } from './programs.ts'
+import { specsOf } from './state.ts'
 
 export interface SampleOptions extends Choice {
   readonly prompt: string

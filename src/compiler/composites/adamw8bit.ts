@@ -1,6 +1,6 @@
 /**
  * AdamW whose moments are kept in a byte each (Dettmers et al., 8-bit Optimizers via Block-wise Quantization). Blocks of
- * 256 elements share a scale, their largest magnitude; an element is the nearest of 256 numbers that are dense where
+ * 256 elements of a layer share a scale, their largest magnitude; an element is the nearest of 256 numbers that are dense where
  * moments are: seven decades below 1, each with twice as many numbers as the one below it. The update itself uses the new
  * moments before they are rounded. A second moment that is not 0 is never rounded to 0: it divides.
  */
@@ -13,9 +13,28 @@ import { invoke, type Composite } from './composite.ts'
 const blockSize = 256
 const decades = 7
 
+/** A parameter in blocks. No block reaches from one layer of a stack into the next, so layers may lie on several ranks. */
+function blocksOf({ shape, axes }: Pick<ValueType, 'shape' | 'axes'>): Blocks {
+  const layers = axes[0] === 'layer' ? shape[0]! : 1
+  const size = shape.reduce((a, b) => a * b, 1) / layers
+  return { layers, size, count: Math.ceil(size / blockSize) }
+}
+
+interface Blocks {
+  readonly layers: number
+  /** Elements and blocks of a layer. */
+  readonly size: number
+  readonly count: number
+}
+
 /** Type of the scales of a parameter's moment. */
-export const blockScales = ({ dtype, shape }: ValueType): ValueType =>
-  valueType(dtype, [Math.ceil(shape.reduce((a, b) => a * b, 1) / blockSize)])
+export function blockScales(parameter: ValueType): ValueType {
+  const { layers, count } = blocksOf(parameter)
+  const stacked = parameter.axes[0] === 'layer'
+  return stacked
+    ? valueType(parameter.dtype, [layers, count], ['layer', null])
+    : valueType(parameter.dtype, [count])
+}
 
 export const adamw8bitComposite: Composite = {
   name: 'adamw8bit',
@@ -33,17 +52,27 @@ export const adamw8bitComposite: Composite = {
       ],
       options as unknown as AdamWOptions,
     )
-    return [next, ...encoded(nextM, signedValues(dtype), 0), ...encoded(nextV, unsignedValues(dtype), 1)]
+    return [
+      next,
+      ...encoded(nextM, signedValues(dtype), 0, parameter!),
+      ...encoded(nextV, unsignedValues(dtype), 1, parameter!),
+    ]
   },
   samples: () => {
     const scalar = valueType('f64', [])
     const [bytes, lr] = [[0, 256] as const, [0.01, 0.1] as const]
-    return [
-      [3, 4],
-      [5, 103],
-    ].map((shape) => {
-      const tensor = valueType('f64', shape)
-      const [codes, scales] = [valueType('u8', shape), blockScales(tensor)]
+    return (
+      [
+        [[3, 4]],
+        [[5, 103]],
+        [
+          [3, 2, 130],
+          ['layer', null, null],
+        ],
+      ] as const
+    ).map(([shape, axes]) => {
+      const tensor = valueType('f64', shape, axes)
+      const [codes, scales] = [valueType('u8', shape, axes), blockScales(tensor)]
       return {
         inputs: [tensor, tensor, codes, scales, codes, scales, scalar, scalar, scalar],
         options: { beta1: 0.9, beta2: 0.99, eps: 1e-8, weightDecay: 0.1 },
@@ -77,15 +106,17 @@ function signedValues(dtype: DType): Tensor {
 const unsignedValues = (dtype: DType): Tensor => magnitudes(iota(2 ** 8, null, dtype).add(1), 2)
 
 function decoded(codes: Tensor, scales: Tensor, values: Tensor): Tensor {
-  const flat = values.take(codes.reshape([sizeOf(codes)]).cast('i32'))
-  return flatten(inBlocks(flat).mul(scales.reshape([scales.size(0), 1])), codes)
+  const of = blocksOf(codes)
+  const found = values.take(codes.cast('i32'))
+  return flatten(inBlocks(found, of).mul(scales.reshape([of.layers, of.count, 1])), of, codes)
 }
 
 /** Codes of the nearest numbers, by bisection among the midpoints, and the scales; `least`: the code of what is not 0. */
-function encoded(x: Tensor, values: Tensor, least: 0 | 1): [Tensor, Tensor] {
-  const blocks = inBlocks(x.reshape([sizeOf(x)]))
-  const scales = blocks.max(blocks.neg()).maxOver(1)
-  const scaled = blocks.div(scales.reshape([scales.size(0), 1]).max(1e-38))
+function encoded(x: Tensor, values: Tensor, least: 0 | 1, like: Tensor): [Tensor, Tensor] {
+  const of = blocksOf(like)
+  const blocks = inBlocks(x, of)
+  const scales = blocks.max(blocks.neg()).maxOver(2)
+  const scaled = blocks.div(scales.reshape([of.layers, of.count, 1]).max(1e-38))
   const midpoints = values
     .slice(0, 0, 255)
     .add(values.slice(0, 1, 255))
@@ -96,22 +127,22 @@ function encoded(x: Tensor, values: Tensor, least: 0 | 1): [Tensor, Tensor] {
     code = code.add(above.cast('i32').mul(step))
   }
   if (least > 0) code = code.max(scaled.greater(0).cast('i32'))
-  return [flatten(code, x).cast('u8'), scales]
+  const { shape, axes } = blockScales(like.type)
+  return [flatten(code, of, like).cast('u8'), scales.reshape(shape, axes)]
 }
 
-const sizeOf = (x: Tensor): number => x.shape.reduce((a, b) => a * b, 1)
-
-/** [n] as [blocks, 256], the last block filled up with zeros. */
-function inBlocks(flat: Tensor): Tensor {
-  const blocks = Math.ceil(flat.size(0) / blockSize)
-  return flat.pad(0, 0, blocks * blockSize - flat.size(0)).reshape([blocks, blockSize])
-}
+/** [layers, blocks, 256], the last block of a layer filled up with zeros. */
+const inBlocks = (x: Tensor, { layers, size, count }: Blocks): Tensor =>
+  x
+    .reshape([layers, size])
+    .pad(1, 0, count * blockSize - size)
+    .reshape([layers, count, blockSize])
 
 /** Blocks as the shape they came from. */
-const flatten = (blocks: Tensor, like: Tensor): Tensor =>
+const flatten = (blocks: Tensor, { layers, size, count }: Blocks, like: Tensor): Tensor =>
   blocks
-    .reshape([sizeOf(blocks)])
-    .slice(0, 0, sizeOf(like))
+    .reshape([layers, count * blockSize])
+    .slice(1, 0, size)
     .reshape(like.shape, like.axes)
 
 /** Returns the next parameter, then codes and scales of the first moment and of the second. */

@@ -106,19 +106,27 @@ const tileOf: Readonly<Record<QuantiseGroups, readonly [number, number]>> = {
   mx32: [1, 32],
 }
 
-/** Quantisation of a matrix by its definition: the largest of each group, the unit that follows, the nearest number. */
-function plainQuantise(x: Float64Array, columns: number, format: Fp8Name, groups: QuantiseGroups): number[] {
+/**
+ * Quantisation of a matrix by its definition: the largest of each group, the unit that follows, the nearest number. `share`:
+ * the number that makes a unit of a group's largest.
+ */
+function plainQuantise(
+  x: Float64Array,
+  columns: number,
+  format: Fp8Name,
+  groups: QuantiseGroups,
+  share = 1 / positive(format).at(-1)!,
+): number[] {
   const [r, c] = tileOf[groups]
   const keyOf = (i: number): string =>
     `${Math.floor(Math.floor(i / columns) / r)} ${Math.floor((i % columns) / c)}`
   const largest = new Map<string, number>()
   x.forEach((value, i) => largest.set(keyOf(i), Math.max(largest.get(keyOf(i)) ?? 0, Math.abs(value))))
-  const most = positive(format).at(-1)!
   return Array.from(x, (value, i) => {
     const size = largest.get(keyOf(i))!
     if (size === 0) return 0
     const unit =
-      groups === 'mx32' ? 2 ** (Math.floor(Math.log2(size)) - (format === 'e4m3' ? 8 : 15)) : size / most
+      groups === 'mx32' ? 2 ** (Math.floor(Math.log2(size)) - (format === 'e4m3' ? 8 : 15)) : size * share
     return nearest(format, value / unit) * unit
   })
 }
@@ -210,7 +218,8 @@ for (const scaling of fp8Scalings) {
       columns: number,
       format: Fp8Name,
       groups: QuantiseGroups,
-    ): number[] => plainQuantise(values, columns, format, groups)
+      // A constant of an f32 program.
+    ): number[] => plainQuantise(values, columns, format, groups, Math.fround(1 / positive(format).at(-1)!))
     const across = (values: Float64Array, columns: number): Float64Array => transposed([...values], columns)
     const want = {
       y: plainProduct(small(x, k, 'e4m3', data), small(across(w, n), k, 'e4m3', weight), k),

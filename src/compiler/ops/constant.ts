@@ -1,7 +1,8 @@
 /** A scalar constant. Filled tensors are broadcasts of one. */
 import type { Node } from '../graph/node.ts'
 import type { Op } from '../graph/op.ts'
-import { dtypes, isHalf, valueType, type DType, type ValueType } from '../graph/types.ts'
+import { roundTo } from '../graph/round.ts'
+import { dtypes, isFloat, isHalf, valueType, type DType, type ValueType } from '../graph/types.ts'
 import { broadcast } from './broadcast.ts'
 import { apply } from './elementwise.ts'
 
@@ -18,12 +19,15 @@ export const constantOp: Op = {
     dtypes.filter((dtype) => !isHalf(dtype)).map((dtype) => ({ inputs: [], attrs: { dtype, value: 1 } })),
 }
 
-/** JSON has no infinities or NaN, so those values travel as text. */
-export const constant = (value: number, dtype: DType): Node =>
-  apply(constantOp, [], {
-    dtype,
-    value: Number.isFinite(value) && !Object.is(value, -0) ? value : textOf(value),
-  })
+/**
+ * Rounded to what the type holds, so that it is one number for every target, folded into others or not. JSON has no
+ * infinities or NaN, so those values travel as text.
+ */
+export function constant(given: number, dtype: DType): Node {
+  const value = isFloat(dtype) ? roundTo(dtype, given) : given
+  const asText = !Number.isFinite(value) || Object.is(value, -0)
+  return apply(constantOp, [], { dtype, value: asText ? textOf(value) : value })
+}
 
 const textOf = (value: number): string => (Object.is(value, -0) ? '-0' : String(value))
 

@@ -1,6 +1,7 @@
 /**
  * For each group, what its rows of two operands say together: out[e] = the sum over rows r of group e of x[r]^T y[r]. The
- * gradient of `groupedDot` by its matrices; see grouped.ts. Rows are added in order; a group without rows gives zeros.
+ * gradient of `groupedDot` by its matrices; see grouped.ts. Rows are added in order; with `leaves` (leaves.ts) in the order of
+ * leaves along their first axis. A group without rows gives zeros.
  */
 import type { Node } from '../graph/node.ts'
 import type { Op } from '../graph/op.ts'
@@ -8,6 +9,7 @@ import { formatType, sizeOf, typeError, valueType } from '../graph/types.ts'
 import { apply } from './elementwise.ts'
 import { groupedDot } from './grouped-dot.ts'
 import { eachRow, groupedFlops, groupedRanges, groupedShapes, rowLabels, sameRows } from './grouped.ts'
+import { sumInLeaves } from './leaves.ts'
 import { transpose } from './transpose.ts'
 
 export const groupedOuterOp: Op = {
@@ -56,17 +58,20 @@ export const groupedOuterOp: Op = {
   },
   reference(node, [x, group, y, numbers]) {
     const [, inner, columns] = node.shape as [number, number, number]
-    const out = new Float64Array(sizeOf(node.shape))
-    eachRow(group!, numbers!, (row, matrix) => {
-      for (let p = 0; p < inner; p++) {
-        const [left, to] = [x![row * inner + p]!, (matrix * inner + p) * columns]
-        for (let c = 0; c < columns; c++) out[to + c]! += left * y![row * columns + c]!
-      }
+    return sumInLeaves(node, group!.length, (from, to) => {
+      const out = new Float64Array(sizeOf(node.shape))
+      eachRow(group!.slice(from, to), numbers!, (at, matrix) => {
+        const row = from + at
+        for (let p = 0; p < inner; p++) {
+          const [left, to] = [x![row * inner + p]!, (matrix * inner + p) * columns]
+          for (let c = 0; c < columns; c++) out[to + c]! += left * y![row * columns + c]!
+        }
+      })
+      return out
     })
-    return out
   },
   samples: () =>
-    groupedShapes.map(({ rows, groups, inner, columns }) => ({
+    groupedShapes.map(({ rows, groups, inner, columns }, i) => ({
       inputs: [
         valueType('f64', [...rows, inner]),
         valueType('i32', rows),
@@ -74,6 +79,7 @@ export const groupedOuterOp: Op = {
         valueType('i32', [groups]),
       ],
       ranges: groupedRanges(groups),
+      attrs: i % 2 === 0 ? {} : { leaves: 2 },
     })),
 }
 

@@ -14,6 +14,7 @@ import { callOp } from '../ops/call.ts'
 import { convWeightOp } from '../ops/conv-weight.ts'
 import { dotAxes, dotOp } from '../ops/dot.ts'
 import { getOp } from '../ops/get.ts'
+import { groupedOuterOp } from '../ops/grouped-outer.ts'
 import { leavesOf } from '../ops/leaves.ts'
 import { reducedAxes } from '../ops/reduce.ts'
 import { reshape, reshapeOp } from '../ops/reshape.ts'
@@ -203,9 +204,11 @@ function summedDigit(node: Node, marks: readonly Marks[]): { axis: number; digit
         ? reducedAxes(node).map((axis) => [axis, undefined] as const)
         : node.op === scatterAddOp
           ? node.inputs[0]!.shape.map((_, axis) => [axis, axis] as const)
-          : node.op === convWeightOp
-            ? [[0, 0]]
-            : []
+          : node.op === groupedOuterOp
+            ? node.inputs[1]!.shape.map((_, axis) => [axis, axis] as const)
+            : node.op === convWeightOp
+              ? [[0, 0]]
+              : []
   for (const [axis, other] of pairs) {
     const digit = marks[0]![axis] ?? (other === undefined ? undefined : marks[1]![other])
     if (digit) return { axis, digit }
@@ -220,7 +223,7 @@ function inLeaves(node: Node, inputs: readonly Node[], marks: readonly Marks[]):
   const { axis, digit } = found
   const intern = (operands: readonly Node[], attrs: Node['attrs']): Node =>
     currentGraph().intern(node.op, operands, { ...attrs, leaves: digit.leaves })
-  const [x, y] = inputs as [Node, Node]
+  const [x, y, third, ...rest] = inputs as [Node, Node, ...Node[]]
   if (node.op === sumOp) {
     const axes = [axis, ...reducedAxes(node).filter((other) => other !== axis)]
     const kept = x.shape.map((_, i) => i).filter((i) => !axes.includes(i))
@@ -239,7 +242,8 @@ function inLeaves(node: Node, inputs: readonly Node[], marks: readonly Marks[]):
     const order = operand.shape.map((_, i) => i).filter((i) => i !== axis)
     return transpose(examplesFirst(operand, axis, digit), [axis, ...order])
   }
-  return intern([moved(x), moved(y)], node.attrs)
+  // Numbers of groups are not summed over.
+  return intern([moved(x), moved(y), ...(third ? [moved(third)] : []), ...rest], node.attrs)
 }
 
 /** The operand with the batch as the outermost digit of an axis. */

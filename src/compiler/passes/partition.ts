@@ -16,6 +16,7 @@ import {
   isWhole,
   layoutKey,
   localShape,
+  piecesOf,
   resolved,
   sameLayout,
   whole,
@@ -27,10 +28,12 @@ import { broadcast } from '../ops/broadcast.ts'
 import { callOp, compositeName, optionsOf } from '../ops/call.ts'
 import { constantOf, fill } from '../ops/constant.ts'
 import { get, getOp } from '../ops/get.ts'
+import { reshape } from '../ops/reshape.ts'
 import { input, inputOp } from '../ops/input.ts'
 import { scan, scanAttrs, scanOp } from '../ops/scan.ts'
 import { receiveOp, sendOp } from '../ops/send.ts'
 import { Tensor } from '../trace/tensor.ts'
+import { keyOf, type Apart } from './apart.ts'
 import { compositeFactors } from './composite-layouts.ts'
 import { contextAttention, contextAxis } from './context-attention.ts'
 import { decide, type Decision, type Operand, type Placement } from './layouts.ts'
@@ -98,7 +101,8 @@ class Body {
     this.#mesh = placement.mesh
     func.params.forEach((param, i) => {
       const bound = params[i]
-      if (bound) this.#values.set(param, held(bound.node, bound.layout, bound.soft, bound.weight))
+      if (bound)
+        this.#values.set(param, held(bound.node, bound.layout, bound.soft, bound.weight, bound.apart))
       else this.#isFree.add(param)
     })
     for (const node of reachable([...func.params, ...func.results])) {
@@ -212,9 +216,9 @@ class Body {
       this.#hold(node, made.node, made.layout, none, weight)
       return
     }
-    const { inputs, results, soft } = decide(node, node.op.factors(node), operands, this.#placement)
+    const { inputs, results, soft, apart } = decide(node, node.op.factors(node), operands, this.#placement)
     const made = this.#local(node, inputs, results[0]!)
-    this.#hold(node, made, results[0]!, soft, weight)
+    this.#hold(node, made, results[0]!, soft, weight, apart)
     this.#cutByName(node, soft, weight)
   }
 
@@ -229,8 +233,15 @@ class Body {
     return real.length > 0 && real.every(({ weight }) => weight)
   }
 
-  #hold(node: Node, made: Node, layout: Layout, soft: ReadonlySet<string>, weight: boolean): void {
-    this.#values.set(node, held(made, layout, soft, weight))
+  #hold(
+    node: Node,
+    made: Node,
+    layout: Layout,
+    soft: ReadonlySet<string>,
+    weight: boolean,
+    apart?: Apart,
+  ): void {
+    this.#values.set(node, held(made, layout, soft, weight, apart))
   }
 
   #local(node: Node, inputs: readonly Layout[], result: Layout): Node {
@@ -342,12 +353,14 @@ class Body {
   /** A loop stays a loop. How its carries lie is found by trying: what goes round must come out as it went in. */
   #scan(node: Node): void {
     const attrs = scanAttrs(node)
+    const lead = this.#cutAlong(node)
+    if (lead.length > 0) return this.#map(node, lead)
     const { body, numConstants, numCarries } = attrs
     const numFixed = numConstants + numCarries
     const fixed = node.inputs.map((x, i): Operand | null => {
       const operand = this.operand(x)
       if (!operand || i < numConstants) return operand && resolvedOperand(operand)
-      return i < numFixed ? operand : slice(operand)
+      return i < numFixed ? operand : slice(operand, apartWithin(node, operand))
     })
     let carries = fixed.slice(numConstants, numFixed)
     for (let tries = 0; ; tries++) {
@@ -383,24 +396,104 @@ class Body {
     )
     const places = [
       ...known.slice(numConstants, numFixed),
-      ...ys.map(({ layout, soft, weight }) => ({
+      ...ys.map(({ layout, soft, weight, apart }) => ({
         layout: { ...layout, dims: [[], ...layout.dims] },
         soft,
         weight,
+        apart: apartOutside(node, apart),
       })),
     ]
     this.#several.set(
       node,
-      places.map(({ layout, soft, weight }, i) => held(get(local, i), layout, soft, weight)),
+      places.map(({ layout, soft, weight, apart }, i) => held(get(local, i), layout, soft, weight, apart)),
     )
+  }
+
+  /** Mesh axes that cut a loop along itself: one without carries, whose turns know nothing of each other. */
+  #cutAlong(node: Node): readonly string[] {
+    const { numConstants, numCarries, length } = scanAttrs(node)
+    if (numCarries > 0) return []
+    const slices = node.inputs.slice(numConstants)
+    const lead = slices.map((x) => this.operand(x)?.layout.dims[0] ?? []).find((axes) => axes.length > 0)
+    return lead && divides(this.#mesh, lead, length) ? lead : []
+  }
+
+  /**
+   * A loop cut along itself: each rank takes its turns, or the one that it has without a loop. Ranks along these axes
+   * calculate different things, so within a turn nothing else may be cut over them.
+   */
+  #map(node: Node, lead: readonly string[]): void {
+    const attrs = scanAttrs(node)
+    const { body, numConstants } = attrs
+    const turns = attrs.length / piecesOf(this.#mesh, lead)
+    const without = (dims: Layout['dims']): Layout['dims'] =>
+      dims.map((axes) => axes.filter((axis) => !lead.includes(axis)))
+    const known = node.inputs.map((x, i): Operand => {
+      const { layout, soft, weight } = this.operand(x) ?? {
+        layout: whole(x.shape.length),
+        soft: none,
+        weight: false,
+      }
+      const dims = without(i < numConstants ? layout.dims : layout.dims.slice(1))
+      return { layout: { dims, partial: {} }, soft, weight }
+    })
+    const stacked = ({ dims, partial }: Layout): Layout => ({ dims: [lead, ...dims], partial })
+    const given = node.inputs.map((x, i) =>
+      this.as(x, i < numConstants ? known[i]!.layout : stacked(known[i]!.layout)),
+    )
+    const named = Object.fromEntries(
+      Object.entries(this.#placement.named).map(([dim, axes]) => [
+        dim,
+        axes.filter((axis) => !lead.includes(axis)),
+      ]),
+    )
+    const placement = { ...this.#placement, named }
+    const inLoop = (params: readonly Node[]): readonly (Operand & { readonly node: Node })[] => {
+      const bound = known.map((operand, i): Bound => ({ ...operand, node: params[i]! }))
+      const inner = new Body(placement, body, bound)
+      return body.results.map((result) => inner.stacked(result))
+    }
+    const hold = (ys: readonly Operand[], local: (i: number) => Node): void => {
+      this.#several.set(
+        node,
+        ys.map(({ layout, soft, weight }, i) => held(local(i), stacked(layout), soft, weight)),
+      )
+    }
+    if (turns === 1) {
+      const ys = inLoop(
+        given.map((x, i) => (i < numConstants ? x : reshape(x, x.shape.slice(1), x.axes.slice(1)))),
+      )
+      return hold(ys, (i) => {
+        const { node } = ys[i]!
+        return reshape(node, [1, ...node.shape], [attrs.axis, ...node.axes])
+      })
+    }
+    const params = this.#parameters(body, known)
+    const ys = inLoop(params)
+    const local = scan(given, {
+      ...attrs,
+      length: turns,
+      body: currentGraph().func(
+        body.name,
+        params,
+        ys.map(({ node }) => node),
+      ),
+    })
+    hold(ys, (i) => get(local, i))
   }
 
   #body(
     func: Func,
     operands: readonly (Operand | null)[],
   ): { readonly inner: Body; readonly params: readonly Node[] } {
+    const params = this.#parameters(func, operands)
+    const bound = operands.map((operand, i): Bound => operand && { ...operand, node: params[i]! })
+    return { inner: new Body(this.#placement, func, bound), params }
+  }
+
+  #parameters(func: Func, operands: readonly (Operand | null)[]): readonly Node[] {
     const scope = currentGraph().scope()
-    const params = func.params.map((param, i) => {
+    return func.params.map((param, i) => {
       const layout = operands[i]?.layout
       return input(
         scope,
@@ -408,8 +501,6 @@ class Body {
         layout ? localType(this.#mesh, param.type, layout) : param.type,
       )
     })
-    const bound = operands.map((operand, i): Bound => operand && { ...operand, node: params[i]! })
-    return { inner: new Body(this.#placement, func, bound), params }
   }
 
   /** A result of one step of a loop, to be stacked: combined within the loop where the placement says so. */
@@ -425,15 +516,22 @@ class Body {
       layout = dim === null ? combined : alsoCut(combined, dim, axis)
       if (dim !== null) soft.add(axis)
     }
-    return { layout, soft, weight: operand.weight, node: this.as(node, layout) }
+    return { layout, soft, weight: operand.weight, node: this.as(node, layout), apart: operand.apart ?? {} }
   }
 }
 
-const held = (node: Node, layout: Layout, soft: ReadonlySet<string>, weight: boolean): Value => ({
+const held = (
+  node: Node,
+  layout: Layout,
+  soft: ReadonlySet<string>,
+  weight: boolean,
+  apart: Apart = {},
+): Value => ({
   held: [{ node, layout }],
   layout,
   soft,
   weight,
+  apart,
 })
 
 const isRepetition = (node: Node): boolean => node.op.name === 'broadcast'
@@ -442,10 +540,36 @@ const resolvedOperand = <T extends Operand | null>(operand: T): T =>
   operand && { ...operand, layout: resolved(operand.layout) }
 
 /** How one slice of a stack lies. The stack itself must be whole along the loop. */
-const slice = (operand: Operand): Operand => ({
+const slice = (operand: Operand, apart: Apart): Operand => ({
   ...operand,
-  layout: { dims: operand.layout.dims.slice(1), partial: {} },
+  layout: { dims: operand.layout.dims.slice(1), partial: onlyOver(apart, operand.layout.partial) },
+  apart,
 })
+
+const onlyOver = (apart: Apart, partial: Layout['partial']): Layout['partial'] =>
+  Object.fromEntries(Object.entries(partial).filter(([axis]) => axis in apart))
+
+/** Of a stack that a loop reads: the numbers that its rows are apart by, as a turn sees them. */
+function apartWithin(loop: Node, { apart = {} }: Operand): Apart {
+  const { body, numConstants, numCarries } = scanAttrs(loop)
+  return Object.fromEntries(
+    Object.entries(apart).flatMap(([axis, key]) => {
+      const at = loop.inputs.findIndex((x, i) => i >= numConstants + numCarries && keyOf(x) === key)
+      return at < 0 ? [] : [[axis, keyOf(body.params[at]!)]]
+    }),
+  )
+}
+
+/** Of what a loop stacks: the numbers, if it stacks those too. */
+function apartOutside(loop: Node, apart: Apart = {}): Apart {
+  const { body, numCarries } = scanAttrs(loop)
+  return Object.fromEntries(
+    Object.entries(apart).flatMap(([axis, key]) => {
+      const at = body.results.findIndex((y, i) => i >= numCarries && keyOf(y) === key)
+      return at < 0 ? [] : [[axis, `${loop.id}.${at}`]]
+    }),
+  )
+}
 
 /** What a carry should be, having been `before` and come out as `after`. Null: may lie anywhere. */
 function join(before: Operand | null, after: Operand | null): Operand | null {

@@ -36,7 +36,10 @@ function foldConstants(node: Node, inputs: readonly Node[]): Node | undefined {
     inputs.map((x, i) => constant(values[i]!, x.dtype)),
     node.attrs,
   )
-  return fill(roundTo(node.dtype, node.op.reference!(scalarNode, scalars)[0]!), node.type)
+  const value = node.op.reference!(scalarNode, scalars)[0]!
+  const rounded = roundTo(node.dtype, value)
+  // Constants are exact until they are emitted: in float64, folding is to change nothing.
+  return fill(node.dtype === 'f32' && Number.isFinite(rounded) ? value : rounded, node.type)
 }
 
 /** x + 0, x * 1, x / 1, -(-x), and selection by a constant. x * 0 is left alone: x may be infinite. */

@@ -156,6 +156,20 @@ test('features follow from macros', () => {
   assert.deepEqual(featuresFromMacros('#define __AVX512FP16__ 1\n'), [])
 })
 
+test('ANNEAL_OPTIMIZE makes another library, and a level that is none is a mistake', async () => {
+  const kept = process.env['ANNEAL_OPTIMIZE']
+  try {
+    setEnvironment('ANNEAL_OPTIMIZE', undefined)
+    const { path } = await compileShared({ name: 'add', source: add })
+    setEnvironment('ANNEAL_OPTIMIZE', '1')
+    assert.notEqual((await compileShared({ name: 'add', source: add })).path, path)
+    setEnvironment('ANNEAL_OPTIMIZE', 'fast')
+    await assert.rejects(compileShared({ name: 'add', source: add }), /ANNEAL_OPTIMIZE.*fast.*0, 1, 2 or 3/s)
+  } finally {
+    setEnvironment('ANNEAL_OPTIMIZE', kept)
+  }
+})
+
 test('ANNEAL_ISA restricts instructions, and a name it does not know is a mistake', async () => {
   const kept = process.env['ANNEAL_ISA']
   try {

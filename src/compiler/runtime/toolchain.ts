@@ -9,7 +9,7 @@ import { existsSync, renameSync, rmSync } from 'node:fs'
 import { join } from 'node:path'
 import { promisify } from 'node:util'
 import koffi from 'koffi'
-import { failure, InternalError } from '../../errors.ts'
+import { badUsage, failure, InternalError } from '../../errors.ts'
 import { cacheDir, temporaryBeside, writeCached } from './cache.ts'
 import { findCompiler, wantedCompiler } from './compiler.ts'
 import { cpuFingerprint, hashOf, instructionFlags } from './machine.ts'
@@ -21,7 +21,6 @@ const run = promisify(execFile)
 
 /** How emitted code is compiled, whatever it becomes. */
 const codeFlags: readonly string[] = [
-  '-O3',
   '-fno-math-errno',
   '-fno-trapping-math',
   '-ffp-contract=fast',
@@ -37,6 +36,23 @@ export const baseFlags: readonly string[] = [
   // Stays mapped to the end of the process: a team that was never closed may still wait inside it at exit.
   ...(process.platform === 'linux' ? ['-Wl,-z,nodelete'] : []),
 ]
+
+/**
+ * How hard the C compiler tries: 3, unless `ANNEAL_OPTIMIZE` says less. Programs then come in a third of the time and run
+ * slower: for work on a model or on the compiler, where a program runs for a moment only.
+ *
+ * @throws UserError when `ANNEAL_OPTIMIZE` is not 0, 1, 2 or 3.
+ */
+function optimization(): string {
+  const wanted = process.env['ANNEAL_OPTIMIZE'] || '3'
+  if (/^[0-3]$/.test(wanted)) return `-O${wanted}`
+  throw badUsage({
+    where: 'ANNEAL_OPTIMIZE',
+    got: wanted,
+    expected: '0, 1, 2 or 3',
+    fix: 'leave ANNEAL_OPTIMIZE unset for the fastest programs',
+  })
+}
 
 // Vectors pass between our own functions only, so the note about their ABI says nothing.
 const quiet = ['-Wno-psabi', '-Wno-unused-parameter', '-Wno-unused-function', '-Wno-unknown-pragmas']
@@ -89,6 +105,7 @@ async function compileFile(
   const { name, source, flags = [] } = request
   if (!/^[\w.-]+$/.test(name)) throw new InternalError(`not usable as a file name: ${name}`)
   const all = [
+    optimization(),
     ...ours,
     ...instructionFlags(),
     ...(request.checking ? warnings : []),

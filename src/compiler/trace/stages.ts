@@ -1,12 +1,13 @@
 /**
  * A forward pass cut into pipeline stages. Somewhere in it is a loop over layers; each stage takes a range of those layers, the
  * first also what comes before the loop, the last what comes after. What crosses from stage to stage is what the loop
- * carries. Values that a stage needs and that do not come out of the loop, such as positions, are computed again from
+ * carries, and what it has returned for each layer so far, such as the load of experts. Values that a stage needs and that do not come out of the loop, such as positions, are computed again from
  * the inputs.
  */
 import { InternalError, failure } from '../../errors.ts'
 import { currentGraph, onBehalfOf, reachable, type Node } from '../graph/node.ts'
 import { valueType, type ValueType } from '../graph/types.ts'
+import { concat } from '../ops/concat.ts'
 import { get, getOp } from '../ops/get.ts'
 import { inputOp } from '../ops/input.ts'
 import { scan, scanAttrs, scanOp } from '../ops/scan.ts'
@@ -19,8 +20,8 @@ export interface Stages {
   readonly count: number
   /** Layers in each stage. */
   readonly layers: number
-  /** What goes from each stage to the next. */
-  readonly carries: readonly ValueType[]
+  /** What a stage is given by the one before it. */
+  carries(stage: number): readonly ValueType[]
   /** Paths of inputs that a stage reads; `stacked` ones it needs its own layers of only. */
   reads(stage: number): readonly { readonly path: string; readonly stacked: boolean }[]
   /** What the first stage begins with: what it makes of its inputs before its loop. */
@@ -49,9 +50,7 @@ export function cutStages(
     ? 'a model without a loop over layers'
     : scanAttrs(loop).length % count !== 0
       ? `${scanAttrs(loop).length} layers`
-      : loop.types.length > scanAttrs(loop).numCarries
-        ? 'a loop over layers that returns something for each of them'
-        : null
+      : null
   if (!loop || problem) {
     throw failure({
       where: 'pipeline',
@@ -103,7 +102,16 @@ export function cutStages(
   return {
     count,
     layers,
-    carries: starts.map(({ dtype, shape, axes }) => valueType(dtype, shape, axes)),
+    carries(stage) {
+      const carried = starts.map(({ dtype, shape, axes }) => valueType(dtype, shape, axes))
+      const stacked = loop.types.slice(numCarries)
+      return [
+        ...carried,
+        ...(stage === 0 ? [] : stacked).map(({ dtype, shape, axes }) =>
+          valueType(dtype, [stage * layers, ...shape.slice(1)], axes),
+        ),
+      ]
+    },
     reads(stage) {
       const whole = inputsBehind([
         ...constants,
@@ -117,16 +125,21 @@ export function cutStages(
         .map((param) => ({ path: paths.get(param)!, stacked: stacked.has(param) }))
     },
     begin: (inputs) => rebuilt(starts, given(inputs)),
-    run(stage, inputs, carried) {
-      const known = given(inputs)
+    run(stage, values, carried) {
+      const known = given(values)
       const own = sliced.map((x) => {
         if (x.op === inputOp) return known.get(x)!
         const [all] = rebuilt([x], known) as [Node]
         const start = all.shape.map((_, axis) => (axis === 0 ? stage * layers : 0))
         return slice(all, start, [layers, ...all.shape.slice(1)])
       })
-      const part = scan([...rebuilt(constants, known), ...carried, ...own], { ...attrs, length: layers })
-      const results = part.types.map((_, i) => get(part, i))
+      const inputs = [...rebuilt(constants, known), ...carried.slice(0, numCarries), ...own]
+      const part = scan(inputs, { ...attrs, length: layers })
+      const results = part.types.map((_, i) => {
+        const result = get(part, i)
+        const before = i < numCarries ? undefined : carried[i]
+        return before ? concat([before, result], 0) : result
+      })
       if (stage !== last) return results
       for (const node of reachable(func.results)) {
         if (node.op === getOp && node.inputs[0] === loop)

@@ -127,6 +127,18 @@ const parallelSchema = z.strictObject({
     .enum(['gpipe', '1f1b', 'interleaved', 'zb-h1', 'zb-h2', 'dualpipe-v'])
     .describe('with mesh.pipe: the order of forward and backward passes'),
   stages: count.describe('with an interleaved schedule: stages on each pipeline rank'),
+  compress: z
+    .enum(['none', 'powersgd'])
+    .default('none')
+    .describe('with mesh.data: gradients travel as products of two thin matrices'),
+  rank: count.default(4).describe('with compress=powersgd: columns of the thin matrices'),
+  local: countOrOff
+    .default(0)
+    .describe(
+      'with mesh.data: optimizer steps that each rank takes alone before all agree again, which is one step of the run; 0 = off',
+    ),
+  outerLr: rate.default(0.7).describe('with local: rate of the step that all ranks take together'),
+  outerMomentum: z.number().min(0).lt(1).default(0.9).describe('with local: its Nesterov momentum'),
   // Defaults in the schema: runs stored before these settings were there go on.
   patience: z
     .number()
@@ -135,10 +147,16 @@ const parallelSchema = z.strictObject({
     .describe(
       'with ranks as processes: seconds a rank waits for another before it is given up; 0 = for ever',
     ),
-  check: countOrOff.default(100).describe('steps between comparisons of what ranks hold alike; 0 = never'),
+  check: countOrOff
+    .default(100)
+    .describe('steps between comparisons of what ranks hold alike, which checkpoints make too; 0 = never'),
   restarts: countOrOff
     .default(3)
     .describe('with ranks as processes: how often a run that lost a rank goes on from its last checkpoint'),
+  shrink: z
+    .boolean()
+    .default(false)
+    .describe('with ranks as processes: when restarts are used up, go on without the lost rank'),
 })
 
 /** The complete, concrete configuration. Ranges live here; what depends on two settings lives in `resolveConfig`. */
@@ -205,9 +223,15 @@ const oneDevice = {
     attention: 'ring',
     schedule: '1f1b',
     stages: 1,
+    compress: 'none',
+    rank: 4,
+    local: 0,
+    outerLr: 0.7,
+    outerMomentum: 0.9,
     patience: 120,
     check: 100,
     restarts: 3,
+    shrink: false,
   },
 } as const
 
@@ -286,7 +310,9 @@ export function resolveConfig(
   const width = model.width ?? size.width
   const heads = model.heads ?? defaultHeads(layers, width)
   const optimizer = optim.name ?? 'muon'
-  const steps = top.steps ?? 1465
+  // A step of local steps takes as many batches.
+  const local = Math.max(1, Math.floor(Number(parallel.local ?? 0)) || 1)
+  const steps = top.steps ?? Math.ceil(1465 / local)
   const cooldown = optim.cooldown ?? 0.5
   const experts = model.experts ?? 0
   const topK = model.topK ?? (experts > 1 ? 2 : 1)
@@ -297,7 +323,7 @@ export function resolveConfig(
 
   const config = checkConfig(languageConfigSchema, {
     vocab: 1024,
-    batch: 16,
+    batch: 16 * local,
     accumulate: 1,
     seed: 1,
     threads: 0,
@@ -471,8 +497,19 @@ function checkTogether(config: LanguageConfig): void {
       `ranks that share out ${key}=${value} evenly`,
       `try one of ${divisors(value)}`,
     )
-  shared('batch / accumulate', batch / accumulate, 'data')
-  shared('batch / accumulate', batch / accumulate, 'expert', mesh.data * mesh.expert)
+  checkReplicas(config)
+  const [parts, windows] =
+    parallel.local > 0 ? ['accumulate / parallel.local', parallel.local] : ['accumulate', 1]
+  demand(
+    (batch / accumulate) % windows === 0,
+    'parallel.local',
+    parallel.local,
+    `a divisor of batch / accumulate=${batch / accumulate}: the batch is that of all local steps`,
+    `use batch=${16 * accumulate * parallel.local}`,
+  )
+  const each = batch / accumulate / windows
+  shared(`batch / ${parts}`, each, 'data')
+  shared(`batch / ${parts}`, each, 'expert', mesh.data * mesh.expert)
   const stages = parallel.schedule === 'interleaved' ? mesh.pipe * parallel.stages : mesh.pipe
   if (mesh.pipe > 1)
     shared('model.layers', layers, 'pipe', parallel.schedule === 'dualpipe-v' ? 2 * mesh.pipe : stages)
@@ -494,6 +531,33 @@ function checkTogether(config: LanguageConfig): void {
     `warm-up and cool-down (${decaySteps} steps) to fit into steps=${steps}`,
     `use optim.warmup=${steps - decaySteps} or a smaller optim.cooldown`,
   )
+}
+
+/** Replicas with state of their own (train/replicas.ts) go with some plans only. */
+function checkReplicas({ mesh, parallel, precision }: LanguageConfig): void {
+  const { compress, local, zero } = parallel
+  const refuse = (got: string, expected: string, fix: string): never => {
+    const where = local > 0 ? 'parallel.local' : 'parallel.compress'
+    throw badUsage({ where, got: `${where}=${local > 0 ? local : compress} with ${got}`, expected, fix })
+  }
+  if (local === 0 && compress === 'none') return
+  if (local > 0 && compress !== 'none')
+    refuse(`parallel.compress=${compress}`, 'one of the two', 'leave parallel.compress out')
+  if (mesh.data === 1) refuse('mesh.data=1', 'ranks that share out the batch', 'add mesh.data=2')
+  if (mesh.pipe > 1)
+    refuse(`mesh.pipe=${mesh.pipe}`, 'ranks that have all layers', 'use mesh.tensor instead of mesh.pipe')
+  if (zero > 0)
+    refuse(
+      `parallel.zero=${zero}`,
+      'parallel.zero=0: ranks along mesh.data hold state of their own',
+      'leave parallel.zero out',
+    )
+  if (precision === 'fp16')
+    refuse(
+      'precision=fp16',
+      'f32, bf16 or fp8: whether to skip a step is not agreed on between ranks',
+      'use precision=bf16',
+    )
 }
 
 function demand(met: boolean, key: string, value: number, expected: string, fix: string): void {

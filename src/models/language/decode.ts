@@ -1,6 +1,6 @@
 /**
  * The language model a token at a time: the same layers as the forward pass (model.ts), but keys and values go into a
- * cache and attention reads them from there. Tokens are rows with a slot and a position each, so one function serves a
+ * cache and attention reads them from there. Tokens are rows with their pages and a position each, so one function serves a
  * chunk of a prompt and a step of many sequences; see models/decoder.ts for how it is run.
  *
  * Layers are unrolled instead of looped over: each has a cache of its own, which is state and written in place.
@@ -21,12 +21,13 @@ import type { LayerWeights, ModelConfig, ModelWeights } from './model.ts'
 type LayerCache<T> = { readonly k: T; readonly v: T }
 type Cache<T> = Readonly<Record<string, LayerCache<T>>>
 
-/** Keys and values of every layer: [slot, heads, time, dim], so that what one head reads is contiguous. */
+/** Keys and values of every layer: [page, heads, time, dim], so that what one head reads of a page is contiguous. */
 function cacheTypes(
-  { layers, width, heads, kvHeads, context }: ModelConfig,
-  slots: number,
+  { layers, width, heads, kvHeads }: ModelConfig,
+  pages: number,
+  size: number,
 ): Cache<ValueType> {
-  const type = valueType('f32', [slots, kvHeads, context, width / heads], ['slot', 'heads', 'time', 'dim'])
+  const type = valueType('f32', [pages, kvHeads, size, width / heads], ['page', 'heads', 'time', 'dim'])
   return Object.fromEntries(Array.from({ length: layers }, (_, i) => [`${i}`, { k: type, v: type }]))
 }
 
@@ -34,7 +35,7 @@ function cacheTypes(
 function decode(
   weights: ModelWeights,
   cache: Cache<Tensor>,
-  { token, slot, position }: CachedRows,
+  { token, pages, position }: CachedRows,
   config: ModelConfig,
 ): { readonly last: Tensor; readonly cache: Cache<Tensor> } {
   const rows = token.size(0)
@@ -45,7 +46,7 @@ function decode(
   for (const [index, { k: oldK, v: oldV }] of Object.entries(cache)) {
     const attend = (q: Tensor, k: Tensor, v: Tensor): Tensor => {
       const flat = (t: Tensor): Tensor => t.reshape(t.shape.slice(1), t.axes.slice(1))
-      const places = { slot, position }
+      const places = { pages, position }
       const next = { k: writeCache(oldK, flat(k), places), v: writeCache(oldV, flat(v), places) }
       written[index] = next
       return asTime(cachedAttention(flat(q), next.k, next.v, places))
@@ -66,7 +67,7 @@ export const decodable = (config: ModelConfig): Decodable => ({
   context: config.context,
   vocab: config.vocab,
   weights: parameterTypes(config),
-  cache: (slots) => cacheTypes(config, slots),
+  cache: (pages, size) => cacheTypes(config, pages, size),
   decode: (weights, cache, rows) => decode(weights as ModelWeights, cache as Cache<Tensor>, rows, config),
   readout: (weights, last) => readout(weights as ModelWeights, last, config),
 })

@@ -2,6 +2,7 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import fc from 'fast-check'
+import { exchangeBytes } from '../expert-exchange.ts'
 import { makeSchedule, schedules, timeline } from '../schedule/index.ts'
 import {
   buildPlan,
@@ -42,6 +43,10 @@ test('free messages: every schedule takes as long as its timeline, and the bubbl
   near(bubble('interleaved', 3), (p - 1) / (3 * m + p - 1))
   // Against the ideal: ZB-H1 (p - 1)(F + B - W) / m (F + B + W).
   near(bubble('zb-h1'), (p - 1) / (3 * m + p - 1))
+  // ZB-H2 idles within no rank: only before a rank's first action and after its last, p - 1 in all.
+  near(bubble('zb-h2'), (p - 1) / (3 * m + p - 1))
+  // DualPipe-V: p - 1 of the half-sized stages, of which a rank has two.
+  near(bubble('dualpipe-v'), (p - 1) / (6 * m + p - 1))
 })
 
 test('messages overlap arithmetic where they can, and cost a rank its time where they block', () => {
@@ -135,6 +140,20 @@ test('mixture of experts: an all-to-all sends the rows routed to other ranks, ti
   const summary = step(groupOnly(ranks, { collectives: { F: [routed, routed], B: [routed, routed] } }))
   // With balanced routing (ranks - 1) / ranks of the rows go elsewhere: out and back, forward and backward.
   assert.equal(bytesOf(summary), 4 * ((rows * (ranks - 1)) / ranks) * h * e)
+})
+
+test('mixture of experts: the simulator sends what is counted from choices that are even', () => {
+  const [ranks, tokens, topK, experts, width, e] = [4, 64, 2, 8, 16, 2]
+  const choices = Array.from({ length: tokens * topK }, (_, i) => i)
+  const even = {
+    tokenRanks: choices.map((i) => Math.floor((Math.floor(i / topK) * ranks) / tokens)),
+    experts: choices.map((i) => i % experts),
+    expertRanks: Array.from({ length: experts }, (_, i) => Math.floor((i * ranks) / experts)),
+  }
+  const own = collective('allToAll', ((tokens * topK) / ranks) * width * e)
+  const { levels } = step(groupOnly(ranks, { collectives: { F: [own, own], B: [own, own] } }))
+  const sent = levels.reduce((sum, { totalBytes }) => sum + totalBytes, 0)
+  assert.equal(sent, 4 * exchangeBytes(even, ranks, width, e))
 })
 
 test('context parallel: a ring sends c - 1 blocks of keys and values', () => {

@@ -218,7 +218,7 @@ interface Shape {
 }
 
 /** The tile under which `rows` x `columns` results need the fewest cycles. */
-function chooseTile(rows: number, columns: number, dtype: Float, target: VectorTarget): Shape {
+export function chooseTile(rows: number, columns: number, dtype: Float, target: VectorTarget): Shape {
   const across = Math.ceil(columns / lanesOf(dtype, target))
   let best: Shape | undefined
   let bestCycles = Infinity

@@ -28,6 +28,7 @@ import {
   planRows,
 } from './gemm-rows.ts'
 import { emitSkinny, skinnyKind } from './gemm-skinny.ts'
+import { emitTallDriver, goesTall, planTall, tallFields, type TallPlan } from './gemm-tall.ts'
 import {
   cTypes,
   floatBytes,
@@ -73,6 +74,7 @@ export const dotFlops = (spec: DotSpec): number => 2 * batchesOf(spec) * spec.m 
 export function emitDot(name: string, spec: DotSpec, target: VectorTarget): EmittedKernel {
   const pairs = pairKind(spec, target)
   if (pairs) return emitPairDot(name, spec, pairs, target)
+  if (goesTall(spec, target)) return emitTallProduct(name, spec, target)
   if (spec.leaves !== undefined)
     return goesInLeaves(spec, target) ? emitLeafProduct(name, spec, target) : emitLeaves(name, spec, target)
   if (skinnyKind(spec, target) && !isColumn(spec)) return emitSkinny(name, spec, target)
@@ -229,6 +231,32 @@ static void ${name}(const int tid, const ${T} *a, const ${T} *b, ${T} *out, void
   }
 }
 
+/** A product of two tall matrices; see gemm-tall.ts. */
+function emitTallProduct(name: string, spec: DotSpec, target: VectorTarget): EmittedKernel {
+  const acc = accumulator(spec)
+  const plan = planTall(spec, target)
+  const tiles = tilesOfShape(plan, spec, false, true)
+  const T = cTypes[acc]
+  return {
+    code: `
+/* [${spec.m}, ${spec.k}] [${spec.k}, ${spec.n}] of tall operands: ${dotFlops(spec)} operations. */
+static const gemm_plan ${name}_plan = ${initializer(spec, plan, tiles)};
+static void ${name}(const int tid, const ${T} *a, const ${T} *b, ${T} *out, void *scratch) {
+  gemm_tall_${acc}(tid, &${name}_plan, a, b, out, scratch);
+}
+`,
+    support: [
+      planType(),
+      tileType(acc),
+      ...tiles.map(emitTile),
+      emitTranspose(acc, target),
+      emitPanelPacking({ a: acc, b: acc, out: acc }, target),
+      emitTallDriver(acc, target),
+    ],
+    scratchBytes: plan.sharedBytes + target.threads * plan.privateBytes,
+  }
+}
+
 /** What the drivers that work in packed blocks share. */
 export const blockSupport = (tiles: readonly Tile[], acc: Float, target: VectorTarget): Support[] => [
   planType(),
@@ -270,11 +298,18 @@ function usesDotProducts({ a, b, out, m, n }: DotSpec): boolean {
 }
 
 /** The tile functions of a plan: [whole panels, last panel] x [whole rows, last rows]. */
-export function tilesOf(plan: GemmPlan, spec: DotSpec): Tile[] {
+export const tilesOf = (plan: GemmPlan, spec: DotSpec): Tile[] =>
+  tilesOfShape(plan, spec, plan.firstPacked > 0 || (!plan.packA && spec.a.colStride !== 1))
+
+function tilesOfShape(
+  { rows, tailRows, vectors, tailVectors }: Pick<GemmPlan, 'rows' | 'tailRows' | 'vectors' | 'tailVectors'>,
+  spec: DotSpec,
+  prefetch: boolean,
+  neighbours = false,
+): Tile[] {
   const dtype = accumulator(spec)
-  const prefetch = plan.firstPacked > 0 || (!plan.packA && spec.a.colStride !== 1)
-  return [plan.vectors, plan.tailVectors].flatMap((vectors) =>
-    [plan.rows, plan.tailRows].map((rows) => ({ dtype, rows, vectors, prefetch })),
+  return [vectors, tailVectors].flatMap((width) =>
+    [rows, tailRows].map((height) => ({ dtype, rows: height, vectors: width, prefetch, neighbours })),
   )
 }
 
@@ -303,11 +338,12 @@ const planFields = [
   'sharedBytes',
   'privateBytes',
   ...leafFields,
+  ...tallFields,
 ] as const
 
 export function initializer(
   spec: DotSpec,
-  plan: GemmPlan | LeafPlan | undefined,
+  plan: GemmPlan | LeafPlan | TallPlan | undefined,
   tiles: readonly Tile[],
   nameOf: (tile: Tile) => string = tileName,
 ): string {

@@ -53,6 +53,8 @@ export interface GroupedOuterSpec extends GroupedSpec {
   readonly y: RowPlaces
   readonly inner: number
   readonly columns: number
+  /** Equal runs of the rows that are summed apart and added in a tree (ops/leaves.ts). */
+  readonly leaves: number
 }
 
 /** C text of `NAME(tid, x, list, w, numbers, out, scratch)`, with the list made of the group numbers by a step before. */
@@ -129,7 +131,7 @@ const fewRows = 48
 
 /** C text of `NAME(tid, x, list, y, numbers, out, scratch)`. */
 export function emitGroupedOuter(name: string, spec: GroupedOuterSpec, target: VectorTarget): EmittedKernel {
-  const { dtype, rows, groups, inner, columns } = spec
+  const { dtype, rows, groups, inner, columns, leaves } = spec
   const dot: DotSpec = {
     a: { dtype, rowStride: 1, colStride: inner },
     b: { dtype, rowStride: columns, colStride: 1 },
@@ -165,11 +167,12 @@ static const gemm_plan ${name}_plan = ${initializer(dot, plan, tiles)};
 static const row_places ${name}_x = ${placesText(spec.x)}, ${name}_y = ${placesText(spec.y)};
 ${list.code}static void ${name}(const int tid, const ${T} *x, const int32_t *list, const ${T} *y, const int32_t *numbers, ${T} *out, void *scratch) {
   (void)numbers;
-  grouped_outer_${dtype}(tid, &${name}_plan, ${groups}, &${name}_x, &${name}_y, x, list, y, out, scratch);
+  grouped_outer_${dtype}(tid, &${name}_plan, ${groups}, ${rows / leaves}, &${name}_x, &${name}_y, x, list, y, out, scratch);
 }
 `,
     support: [...blockSupport(tiles, dtype, target), rowList, emitOuterDriver(dtype, target)],
-    scratchBytes: target.threads * plan.privateBytes,
+    // Behind what threads pack: sums of leaves that wait for their neighbour.
+    scratchBytes: target.threads * plan.privateBytes + Math.log2(leaves) * inner * columns * bytes,
     listed: list.packing,
   }
 }
@@ -288,7 +291,9 @@ function emitOuterDriver(acc: Float, target: VectorTarget): Support {
   return {
     name: `grouped_outer_${acc}`,
     code: `
-static void grouped_outer_${acc}(const int tid, const gemm_plan *g, const long groups, const row_places *xPlaces, const row_places *yPlaces,
+/* Leaves of leafRows rows: each is summed by itself; a sum waits for its neighbour and is then added to it, as a digit of a
+ * binary counter carries. Leaves without a row of a group would add zeros, and are passed over. */
+static void grouped_outer_${acc}(const int tid, const gemm_plan *g, const long groups, const long leafRows, const row_places *xPlaces, const row_places *yPlaces,
                        const ${T} *x, const int32_t *list, const ${T} *y, ${T} *out, void *scratch) {
   const long whole = g->vectors * ${lanes}, tiles = (g->m + g->rows - 1) / g->rows;
   const int32_t *const order = list + groups + 3;
@@ -300,11 +305,29 @@ static void grouped_outer_${acc}(const int tid, const gemm_plan *g, const long g
   const long left = panelFirst * whole, right = least(panelEnd * whole, g->n);
   ${T} *const packedY = (${T} *)((char *)scratch + tid * g->privateBytes);
   ${T} *const packedX = packedY + g->panelsAtOnce * g->depthAtOnce * whole;
+  ${T} *const waiting = (${T} *)((char *)scratch + THREADS * g->privateBytes);
+#define SUM(level) ((level) ? waiting + ((level) - 1) * g->m * g->n : out)
+#define MERGE()                                                                                      \\
+  {                                                                                                  \\
+    height--;                                                                                        \\
+    ${T} *const sum = SUM(height - 1);                                                               \\
+    const ${T} *const more = SUM(height);                                                            \\
+    for (long i = first; i < last; i++)                                                              \\
+      for (long j = i * g->n + left; j < i * g->n + right; j++) sum[j] += more[j];                   \\
+  }
   for (long e = 0; e < groups; e++, out += g->m * g->n) {
     if (list[e] == list[e + 1])
       for (long i = first; i < last; i++) memset(out + i * g->n + left, 0, (right - left) * sizeof *out);
-    for (long p = list[e]; p < list[e + 1]; p += g->depthAtOnce) {
-      const long depth = least(g->depthAtOnce, list[e + 1] - p);
+    long leafOf[64], height = 0, start = 0, end = list[e];
+    for (long p = list[e], depth; p < list[e + 1]; p += depth) {
+      if (p == end) {
+        const long leaf = order[p] / leafRows;
+        for (start = p; end < list[e + 1] && order[end] < (leaf + 1) * leafRows;) end++;
+        /* Of two neighbours, those are added first whose numbers differ in lower digits. */
+        while (height > 1 && (leafOf[height - 2] ^ leafOf[height - 1]) < (leafOf[height - 1] ^ leaf)) MERGE();
+        leafOf[height++] = leaf;
+      }
+      depth = least(g->depthAtOnce, end - p);
       for (long q = 0; q < depth; q++) {
         const ${T} *const xRow = x + row_at(xPlaces, order[p + q]), *const yRow = y + row_at(yPlaces, order[p + q]);
         const int32_t next = order[p + least(q + 6, depth - 1)];
@@ -327,10 +350,13 @@ static void grouped_outer_${acc}(const int tid, const gemm_plan *g, const long g
         }
       }
       gemm_tiles_${acc}(g, first, last, panelFirst, panelEnd, depth, packedX, 1, g->rows, depth * g->rows, packedY, 0, depth * whole, 0,
-                out, p > list[e]);
+                SUM(height - 1), p > start);
       COUNT(2 * depth * (last - first) * (right - left));
     }
+    while (height > 1) MERGE();
   }
+#undef MERGE
+#undef SUM
 }
 `,
   }

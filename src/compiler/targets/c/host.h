@@ -102,6 +102,9 @@ void *anneal_open(void) {
   if (programs[0].arena) return programs[0].arena;
 #if RANKS > 1
   read_patience();
+  /* The library may have been open before. */
+  memset(traffic, 0, sizeof traffic);
+  atomic_store(&steps_run, 0);
 #endif
 #ifdef ANNEAL_MPI
   if (!enter_world()) return 0;

@@ -307,7 +307,7 @@ export class KernelLibrary {
     }
     const local = views.map(() => never)
     if (node.op === groupedOuterOp) {
-      const spec = { ...common, y: rowsOf(2) }
+      const spec = { ...common, y: rowsOf(2), leaves: leavesOf(node) ?? 1 }
       const emit = (name: string): EmittedKernel => emitGroupedOuter(name, spec, this.#target)
       return this.#emit('grouped_outer', spec, emit, copies, local)
     }
@@ -317,13 +317,14 @@ export class KernelLibrary {
   }
 
   #cachedAttention(node: Node, views: readonly View[]): Chosen {
-    const [q, k] = node.inputs as [Node, Node]
+    const [q, k, , listed] = node.inputs as [Node, Node, Node, Node]
     const [rows, heads, dim] = q.shape as [number, number, number]
-    const [slots, kvHeads, keys] = k.shape as [number, number, number]
+    const [held, kvHeads, size] = k.shape as [number, number, number]
+    const pages = listed.shape[1]!
     const copies = new Map(views.flatMap((view, i) => (isDense(view) ? [] : [[i, view] as const])))
     const dtype = q.dtype as 'f32' | 'f64'
     const scale = optionsOf(node)['scale'] as number
-    const spec: CachedAttentionSpec = { dtype, rows, heads, kvHeads, slots, keys, dim, scale }
+    const spec: CachedAttentionSpec = { dtype, rows, heads, kvHeads, held, pages, size, dim, scale }
     const emit = (name: string): EmittedKernel => emitCachedAttention(name, spec, this.#target)
     return this.#emit(
       'cached_attention',

@@ -1,8 +1,8 @@
 /*
  * The profile of a program: what every kernel call costs every thread, in nanoseconds, and when each call of the latest
- * run began and ended. Without -DANNEAL_PROFILE nothing of this is compiled. SITES, the number of calls in the text, and
- * EVENTS, the most pieces of work of a thread in a run, are defined above it. Everything is an int64_t, so that profile.ts
- * reads it as one array, between runs; each thread writes only its own part.
+ * run began and ended. -DANNEAL_PROFILE=<clock> asks for it; without it nothing of this is compiled. SITES, the number of
+ * calls in the text, and EVENTS, the most pieces of work of a thread in a run, are defined above it. Everything is an
+ * int64_t, so that profile.ts reads it as one array, between runs; each thread writes only its own part.
  */
 #ifdef ANNEAL_PROFILE
 #include <time.h>
@@ -21,11 +21,7 @@ static struct {
 
 static int64_t profile_clock(void) {
   struct timespec t;
-#ifdef ANNEAL_PROFILE_CPU /* what the thread was given, whoever else was there */
-  clock_gettime(CLOCK_THREAD_CPUTIME_ID, &t);
-#else
-  clock_gettime(CLOCK_MONOTONIC, &t);
-#endif
+  clock_gettime(ANNEAL_PROFILE, &t);
   return t.tv_sec * 1000000000LL + t.tv_nsec;
 }
 static void profile_call(const int tid, const int site, const int64_t began) {

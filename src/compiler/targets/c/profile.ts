@@ -18,6 +18,10 @@ export interface Site extends Work {
   readonly pieces: number
 }
 
+/** What the C compiler is told: the clock that times calls, the wall's or that of the calling thread. */
+export const profileFlags = (profile: boolean | 'cpu' | undefined): string[] =>
+  profile ? [`-DANNEAL_PROFILE=${profile === 'cpu' ? 'CLOCK_THREAD_CPUTIME_ID' : 'CLOCK_MONOTONIC'}`] : []
+
 export type SiteNumbers = ReadonlyMap<KernelStep, number>
 
 /** Steps of a block in the order of the text. */

@@ -14,6 +14,8 @@ export interface Tile {
   readonly vectors: number
   /** Whether loads run ahead: for an operand that is read where it is, with steps far apart. */
   readonly prefetch: boolean
+  /** Whether the elements of a that a step takes are neighbours: aRow is 1, and addresses are constants. */
+  readonly neighbours?: boolean
 }
 
 /** The widest tile, in vectors. */
@@ -29,8 +31,8 @@ export function maxRows(vectors: number, target: VectorTarget): number {
   return (target.registers === 32 ? rows32 : rows16)[vectors]!
 }
 
-export const tileName = ({ dtype, rows, vectors, prefetch }: Tile): string =>
-  `tile_${dtype}_${rows}x${vectors}${prefetch ? '_ahead' : ''}`
+export const tileName = ({ dtype, rows, vectors, prefetch, neighbours }: Tile): string =>
+  `tile_${dtype}_${rows}x${vectors}${prefetch ? '_ahead' : ''}${neighbours ? '_neighbours' : ''}`
 
 /** Parameters of every tile function of a dtype, so that drivers can hold pointers to them. */
 const parameters = (dtype: Float): string => {
@@ -66,7 +68,7 @@ export function emitTile(tile: Tile): Support {
     name: tileName(tile),
     code: `
 static __attribute__((noinline)) void ${tileName(tile)}(${parameters(dtype)}) {
-  v${dtype} sum[${rows}][${vectors}];
+  ${tile.neighbours ? '(void)aRow;\n  ' : ''}v${dtype} sum[${rows}][${vectors}];
   if (accumulate) {
     const ${scalar} *row = out;
     ${eachRow} {
@@ -76,11 +78,11 @@ static __attribute__((noinline)) void ${tileName(tile)}(${parameters(dtype)}) {
   } else {
     ${eachRow} ${eachVector} sum[i][j] = (v${dtype}){0};
   }
-  for (long p = 0; p < depth; p++, a += aColumn, b += bRow, soon += soonStep) {
+  ${tile.neighbours ? '_Pragma("GCC unroll 4") ' : ''}for (long p = 0; p < depth; p++, a += aColumn, b += bRow, soon += soonStep) {
     v${dtype} line[${vectors}];
     ${eachVector} line[j] = *(const v${dtype}u *)(b + j * LANES_${dtype});
     __builtin_prefetch(soon);
-${prefetch}    ${eachRow} ${eachVector} sum[i][j] += a[i * aRow] * line[j];
+${prefetch}    ${eachRow} ${eachVector} sum[i][j] += a[${tile.neighbours ? 'i' : 'i * aRow'}] * line[j];
   }
   ${eachRow} {
     ${eachVector} *(v${dtype}u *)(out + j * LANES_${dtype}) = sum[i][j];

@@ -1,0 +1,102 @@
+/**
+ * `anneal serve <run>`: an OpenAI-compatible server for what a run has learnt. A run that is still training is served
+ * too, each checkpoint as it is saved.
+ */
+import { badUsage } from '../errors.ts'
+import { findRun } from '../runs/index.ts'
+import type { Command } from './command.ts'
+import { runHelp, runsOption } from './command.ts'
+
+export const serve: Command = {
+  arguments: [runHelp],
+  options: [
+    ['--host <address>', 'address to listen on; others than loopback need ANNEAL_API_KEY', '127.0.0.1'],
+    ['--port <n>', 'port to listen on; auto: 8080, or any free one', 'auto'],
+    ['--slots <n>', 'texts written at once; auto: 16', 'auto'],
+    ['--cache <tokens>', 'tokens whose keys and values are kept; auto: a context for each slot', 'auto'],
+    ['--threads <n>', 'threads; auto: as the run was trained', 'auto'],
+    ['--origin <url>', 'another page that may call, for example http://localhost:3000'],
+    runsOption,
+  ],
+  examples: ['anneal serve latest', 'ANNEAL_API_KEY=secret anneal serve kq3f --host 0.0.0.0 --port 8080'],
+  async run(io, [word = ''], options) {
+    const runsDir = String(options['runs'])
+    const runId = findRun(runsDir, word)
+    const number = (name: string, high: number): number | undefined => {
+      const text = String(options[name])
+      if (text === 'auto') return undefined
+      const value = Number(text)
+      if (Number.isSafeInteger(value) && value >= 1 && value <= high) return value
+      throw badUsage({
+        where: `--${name}`,
+        got: `'${text}'`,
+        expected: `auto or a whole number from 1 to ${high}`,
+        fix: `leave it out`,
+      })
+    }
+    const [slots, cacheTokens, threads, port] = [
+      number('slots', 256),
+      number('cache', 1e9),
+      number('threads', 1024),
+      number('port', 65_535),
+    ]
+    const { serveHttp, openaiRoutes, enginesOf, serveRun } = await import('../serve/index.ts')
+    io.note(`compiling ${runId} for serving`)
+    const served = await serveRun(runId, {
+      runsDir,
+      note: (text) => io.note(text),
+      ...(slots ? { slots } : {}),
+      ...(cacheTokens ? { cacheTokens } : {}),
+      ...(threads ? { threads } : {}),
+    })
+    const { engine } = served
+    const report = (error: unknown): void =>
+      io.note(error instanceof Error ? (error.stack ?? error.message) : String(error))
+    const app = openaiRoutes(enginesOf(engine), { report })
+    const key = process.env['ANNEAL_API_KEY']
+    const origin = options['origin']
+    const listen = (at: number): ReturnType<typeof serveHttp> =>
+      serveHttp(app, {
+        host: String(options['host']),
+        port: at,
+        apiKey: key,
+        ...(typeof origin === 'string' ? { origins: [origin] } : {}),
+      })
+    // Of a port that was not asked for, any will do.
+    const server = await (port ? listen(port) : listen(8080).catch(() => listen(0))).catch(
+      async (error: unknown) => {
+        await served.close()
+        throw error
+      },
+    )
+    const curl = [
+      `curl ${server.url}/v1/chat/completions -H 'content-type: application/json'`,
+      ...(key ? [`-H "authorization: Bearer $ANNEAL_API_KEY"`] : []),
+      `-d '{"model": "${runId}", "messages": [{"role": "user", "content": "Hello"}]}'`,
+    ].join(' ')
+    io.result(
+      [
+        `${server.url}/v1 answers as ${runId}, step ${served.step()}, ${engine.slots} at once, context ${engine.context}`,
+        '',
+        'try',
+        `  ${curl}`,
+        '',
+        'Ctrl-C ends it once the answers under way are written',
+      ].join('\n'),
+      {
+        url: `${server.url}/v1`,
+        model: runId,
+        step: served.step(),
+        slots: engine.slots,
+        context: engine.context,
+      },
+    )
+    await new Promise<void>((resolve) => {
+      for (const signal of ['SIGINT', 'SIGTERM'] as const) process.once(signal, () => resolve())
+    })
+    io.note('closing')
+    await server.close()
+    await served.close()
+    return 0
+  },
+}

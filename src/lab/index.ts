@@ -1,0 +1,169 @@
+/**
+ * The lab's HTTP API over a folder of runs, as a Hono app: what runs there are, one run with its curves, what happens to
+ * them live, and what one can do. `pages.ts` serves the page that uses it, `serve/http.ts` guards the door, and the
+ * OpenAI routes lie beside it under /v1. docs/lab.md lists the routes.
+ */
+import { Hono } from 'hono'
+import { closeSync, fstatSync, openSync, readFileSync, readSync } from 'node:fs'
+import { join } from 'node:path'
+import { listIndexedRuns } from '../runs/index-db.ts'
+import { isRunFolder, readRun, searchRuns, summarise } from '../runs/index.ts'
+import type { Run } from '../runs/index.ts'
+import { actionRoutes } from './actions.ts'
+import { Curves } from './curves.ts'
+import { encodeColumns } from './encode.ts'
+import { exportHtml } from './export.ts'
+import { followList, followRun } from './follow.ts'
+import { logFile } from './jobs.ts'
+import { explain, json, NotFound, noSuchRun } from './json.ts'
+import type { LabOptions } from './options.ts'
+import type { RunReply, RunsReply } from './wire.ts'
+
+export type { LabOptions, LabRecipe } from './options.ts'
+
+export interface Lab {
+  readonly routes: Hono
+  /** Ends the streams, which would go on for ever: call it when the server begins to close. */
+  close(): void
+}
+
+/** The end of a log is shown. */
+const logBytes = 256 << 10
+/** Runs in one file. */
+const mostExported = 10
+/** Damage that is listed one by one. */
+const mostNotes = 50
+
+/** The routes under /api. */
+export function labRoutes(options: LabOptions): Lab {
+  const { runsDir, recipes, self, pollMs = 150 } = options
+  const closing = new AbortController()
+  const following = { root: runsDir, pollMs, signal: closing.signal }
+  const curves = new Curves(runsDir)
+  const api = new Hono()
+  const existing = (id: string): string => {
+    if (!isRunFolder(runsDir, id)) throw noSuchRun(id)
+    return id
+  }
+  api.get('/runs', (c) => {
+    const { runs, skipped } = listIndexedRuns(runsDir)
+    const found = searchRuns(runs, c.req.query('query') ?? '')
+    const limit = Number(c.req.query('limit') ?? 0)
+    const shown = limit > 0 ? found.slice(0, limit) : found
+    return json({ runs: shown, total: found.length, skipped } satisfies RunsReply)
+  })
+  api.get('/events', (c) => followList(c, following))
+  api.get('/runs/:id', (c) => json(describe(readRun(runsDir, existing(c.req.param('id'))), self)))
+  api.get('/runs/:id/series', (c) => {
+    const { columns, cursor } = curves.read(existing(c.req.param('id')))
+    return c.body(encodeColumns(columns, cursor), 200, {
+      'content-type': 'application/octet-stream',
+      'cache-control': 'no-store',
+    })
+  })
+  api.get('/runs/:id/events', (c) => followRun(c, existing(c.req.param('id')), following))
+  api.get('/runs/:id/log', (c) => c.text(endOf(join(runsDir, existing(c.req.param('id')), logFile))))
+  api.get('/runs/:id/profile', (c) => {
+    const path = join(runsDir, existing(c.req.param('id')), 'profile.json')
+    return json(readProfile(path))
+  })
+  api.get('/export', (c) => {
+    const ids = (c.req.query('runs') ?? '').split(',').filter(Boolean).slice(0, mostExported).map(existing)
+    if (ids.length === 0) throw noSuchRun('')
+    const runs = ids.map((id) => {
+      const { columns, cursor } = curves.read(id)
+      return { reply: describe(readRun(runsDir, id), self), columns: encodeColumns(columns, cursor) }
+    })
+    return c.body(exportHtml(options.pages, runs), 200, {
+      'content-type': 'text/html; charset=utf-8',
+      // Saved, never shown here: its script is inline.
+      'content-disposition': 'attachment; filename="anneal.html"',
+    })
+  })
+  api.get('/recipes', () => json({ recipes, self, runsDir }))
+  api.route('/', actionRoutes(options))
+  api.all('*', (c) => {
+    throw new NotFound(
+      {
+        where: c.req.path.slice(0, 200),
+        got: 'a route that does not exist',
+        expected: 'one of docs/lab.md',
+        fix: 'check the path',
+      },
+      2,
+    )
+  })
+  const routes = new Hono()
+  routes.route('/api', api)
+  routes.onError((error) => explain(error))
+  return { routes, close: () => closing.abort() }
+}
+
+function describe(run: Run, self: string): RunReply {
+  const { meta, config, status, reason, annotations, segments, samples, checkpoints, notes } = run
+  const more = notes.length - mostNotes
+  return {
+    summary: summarise(run),
+    status,
+    reason,
+    annotations,
+    config,
+    plan: meta.plan,
+    machine: meta.machine,
+    parent: meta.parent ?? null,
+    segments: segments.map(({ number, fromStep, time, points, status: last }) => ({
+      number,
+      fromStep,
+      time,
+      points: points.length,
+      status: last?.status ?? null,
+    })),
+    samples,
+    checkpoints,
+    notes: more > 0 ? [...notes.slice(0, mostNotes), `and ${more} more`] : notes,
+    commandLine: [self, 'train', meta.recipe, ...settingsOf(config)].join(' '),
+  }
+}
+
+/** Every setting as one would type it. */
+function settingsOf(config: object, prefix = ''): string[] {
+  return Object.entries(config).flatMap(([key, value]) => {
+    if (typeof value === 'object' && value !== null) return settingsOf(value, `${prefix}${key}.`)
+    const text = String(value)
+    return [`${prefix}${key}=${/^[\w./:-]+$/.test(text) ? text : `'${text.replaceAll("'", `'\\''`)}'`}`]
+  })
+}
+
+/** The last part of a text file; nothing when there is none. */
+function endOf(path: string): string {
+  let fd: number
+  try {
+    fd = openSync(path, 'r')
+  } catch {
+    return ''
+  }
+  try {
+    const { size } = fstatSync(fd)
+    const bytes = Buffer.alloc(Math.min(size, logBytes))
+    const got = readSync(fd, bytes, 0, bytes.length, size - bytes.length)
+    return bytes.toString('utf8', 0, got)
+  } catch {
+    return ''
+  } finally {
+    closeSync(fd)
+  }
+}
+
+/** The kernels of a profile without its events, which only a trace viewer shows; null without one. */
+function readProfile(path: string): object | null {
+  try {
+    const { peak, profile } = JSON.parse(readFileSync(path, 'utf8')) as {
+      readonly peak: object
+      readonly profile: { readonly lastRun: unknown }
+    }
+    const { lastRun: _, ...rest } = profile
+    return { peak, profile: rest }
+  } catch {
+    return null
+  }
+}

@@ -1,0 +1,4 @@
+/** The matrix in float64 on simulated ranks: the mixture of experts. All results of two steps, to 1e-11. */
+import { float64Tests } from './tests.ts'
+
+float64Tests('mixture')
