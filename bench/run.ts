@@ -38,6 +38,10 @@ const benches: Readonly<Record<string, Bench>> = {
     does: 'generation over a key/value cache beside PyTorch [--rounds 5] [--seconds 1] [--threads N] [--only 124M|6x384|6x384-16] [--alone]',
     load: () => import('./generate.ts'),
   },
+  serve: {
+    does: 'the server: 16 requests beside 1, a known prefix, answers under a JSON schema [--threads N] [--json 1000] [--load SECONDS]',
+    load: () => import('./serve.ts'),
+  },
   'gemm-bf16': {
     does: 'matrix products of bf16 operands beside f32, against measured peaks [--threads N]',
     load: () => import('./gemm-bf16.ts'),

@@ -6,7 +6,7 @@ import { fileURLToPath } from 'node:url'
 import { z } from 'zod'
 import type { LabRecipe } from '../lab/index.ts'
 import { serveLab } from '../lab/server.ts'
-import type { HttpServer } from '../serve/index.ts'
+import { openaiRoutes, runEngines, type HttpServer } from '../serve/index.ts'
 import { self } from './command.ts'
 import { builtPages } from './pages.ts'
 import { findRecipe, recipeNames } from './recipes.ts'
@@ -28,7 +28,17 @@ export const command: readonly [string, string] = [
 export async function openLab({ runsDir, host, port, note }: LabSettings): Promise<HttpServer> {
   const [pages, recipes] = [await builtPages(note), await labRecipes()]
   const apiKey = process.env['ANNEAL_API_KEY']
-  return serveLab({ runsDir, recipes, command, self, pages, host, port, apiKey })
+  const engines = runEngines({ runsDir, note })
+  const report = (error: unknown): void => note(error instanceof Error ? error.message : String(error))
+  const others = [openaiRoutes(engines, { report })]
+  const server = await serveLab({ runsDir, recipes, command, self, pages, host, port, apiKey, others })
+  return {
+    ...server,
+    async close() {
+      await server.close()
+      await engines.close()
+    },
+  }
 }
 
 /** The recipes with their schemas and defaults. */
