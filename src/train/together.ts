@@ -46,12 +46,12 @@ export function openLog(program: Program, open: () => RunWriter): Log {
 
 /**
  * For the test of comparisons: `ANNEAL_TEST_FLIP=1,60` flips a bit of rank 1 between steps 60 and 61, in the first segment
- * only, as a broken memory would. Nothing else sets it.
+ * only, as a broken memory would, in a weight that every step uses. Nothing else sets it.
  */
 export function flipForTest(program: Program, { segment }: Log, step: number): void {
   const [rank, at] = (process.env['ANNEAL_TEST_FLIP'] ?? '').split(',').map(Number)
   if (at !== step || segment !== 1 || program.process?.rank !== rank) return
-  const { data } = program.pieces('state.params.tokens')[0]! as unknown as { data: Float32Array }
+  const { data } = program.pieces('state.params.layers.attn.q')[0]! as unknown as { data: Float32Array }
   new Uint8Array(data.buffer, data.byteOffset)[0]! ^= 1
 }
 

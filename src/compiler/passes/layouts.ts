@@ -9,6 +9,7 @@ import type { Combine, Layout, Mesh } from '../graph/mesh.ts'
 import type { Factors } from '../graph/op.ts'
 import { bytesOf, type ValueType } from '../graph/types.ts'
 import { constantOf } from '../ops/constant.ts'
+import { isGrouped, keyOf, matrices, rowsApart, type Apart } from './apart.ts'
 import { divides } from './reshard.ts'
 
 /** What the partition is told about the mesh beyond its shape. */
@@ -41,12 +42,15 @@ export interface Operand {
   readonly soft: ReadonlySet<string>
   /** Made from parameters alone. */
   readonly weight: boolean
+  /** Of mesh axes over which it is partial: where each row is zero but on one rank (apart.ts). */
+  readonly apart?: Apart
 }
 
 export interface Decision {
   readonly inputs: readonly Layout[]
   readonly results: readonly Layout[]
   readonly soft: ReadonlySet<string>
+  readonly apart: Apart
 }
 
 /** Ops that are linear, so that partial sums may pass through them and be combined later, in fewer or smaller messages. */
@@ -104,6 +108,9 @@ export function decide(
   const cuts = new Map<string, string[]>()
   const soft = new Set<string>()
   const partial: Record<string, Combine> = {}
+  const apart: Record<string, string> = {}
+  // Partial operands that are read as they are though the result is not partial.
+  const through: Record<string, Combine> = {}
   const extents = extentsOf(node, factors)
   const cut = (label: string, axis: string): boolean => {
     const list = cuts.get(label) ?? []
@@ -112,8 +119,19 @@ export function decide(
     return fits
   }
   for (const { name: axis } of mesh) {
-    const through = operands.some((operand) => operand?.layout.partial[axis] === 'sum')
-    if (through && passesPartial(node, operands, axis, placement)) {
+    const rows = rowsApart(node, operands, axis)
+    if (rows?.stay) {
+      partial[axis] = 'sum'
+      if (rows.key !== undefined) apart[axis] = rows.key
+      continue
+    }
+    if (rows && !cuts.has(matrices) && cut(matrices, axis)) {
+      through[axis] = 'sum'
+      apart[axis] = rows.key!
+      continue
+    }
+    const open = operands.some((operand) => operand?.layout.partial[axis] === 'sum')
+    if (open && passesPartial(node, operands, axis, placement)) {
       partial[axis] = 'sum'
       continue
     }
@@ -121,6 +139,8 @@ export function decide(
     const placed = candidates.find(({ label }) => cut(label, axis))
     if (placed) {
       if (placed.soft) soft.add(axis)
+      if (isGrouped(node) && placed.label === matrices && cuts.get(matrices)!.length === 1)
+        apart[axis] = keyOf(node.inputs[1]!)
       continue
     }
     // Nobody brings the axis along: what is partial over it may settle on a dimension.
@@ -137,14 +157,14 @@ export function decide(
     labels.map((label) => (label === null ? [] : [...(cuts.get(label) ?? [])]))
   const inputs = factors.inputs.map((labels, i) => ({
     dims: dimsOf(labels),
-    partial: passing(operands[i]?.layout.partial ?? {}, partial),
+    partial: passing(operands[i]?.layout.partial ?? {}, { ...partial, ...through }),
   }))
   const results = factors.results.map((labels) => {
     const reduced = [...cuts].filter(([label]) => !labels.includes(label)).flatMap(([, axes]) => axes)
     const combined = Object.fromEntries(reduced.map((axis) => [axis, factors.reduce ?? 'sum'] as const))
     return { dims: dimsOf(labels), partial: { ...partial, ...combined } }
   })
-  return { inputs, results, soft }
+  return { inputs, results, soft, apart }
 }
 
 const passing = (own: Layout['partial'], through: Layout['partial']): Layout['partial'] =>

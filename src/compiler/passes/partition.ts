@@ -33,6 +33,7 @@ import { input, inputOp } from '../ops/input.ts'
 import { scan, scanAttrs, scanOp } from '../ops/scan.ts'
 import { receiveOp, sendOp } from '../ops/send.ts'
 import { Tensor } from '../trace/tensor.ts'
+import { keyOf, type Apart } from './apart.ts'
 import { compositeFactors } from './composite-layouts.ts'
 import { contextAttention, contextAxis } from './context-attention.ts'
 import { decide, type Decision, type Operand, type Placement } from './layouts.ts'
@@ -100,7 +101,8 @@ class Body {
     this.#mesh = placement.mesh
     func.params.forEach((param, i) => {
       const bound = params[i]
-      if (bound) this.#values.set(param, held(bound.node, bound.layout, bound.soft, bound.weight))
+      if (bound)
+        this.#values.set(param, held(bound.node, bound.layout, bound.soft, bound.weight, bound.apart))
       else this.#isFree.add(param)
     })
     for (const node of reachable([...func.params, ...func.results])) {
@@ -214,9 +216,9 @@ class Body {
       this.#hold(node, made.node, made.layout, none, weight)
       return
     }
-    const { inputs, results, soft } = decide(node, node.op.factors(node), operands, this.#placement)
+    const { inputs, results, soft, apart } = decide(node, node.op.factors(node), operands, this.#placement)
     const made = this.#local(node, inputs, results[0]!)
-    this.#hold(node, made, results[0]!, soft, weight)
+    this.#hold(node, made, results[0]!, soft, weight, apart)
     this.#cutByName(node, soft, weight)
   }
 
@@ -231,8 +233,15 @@ class Body {
     return real.length > 0 && real.every(({ weight }) => weight)
   }
 
-  #hold(node: Node, made: Node, layout: Layout, soft: ReadonlySet<string>, weight: boolean): void {
-    this.#values.set(node, held(made, layout, soft, weight))
+  #hold(
+    node: Node,
+    made: Node,
+    layout: Layout,
+    soft: ReadonlySet<string>,
+    weight: boolean,
+    apart?: Apart,
+  ): void {
+    this.#values.set(node, held(made, layout, soft, weight, apart))
   }
 
   #local(node: Node, inputs: readonly Layout[], result: Layout): Node {
@@ -351,7 +360,7 @@ class Body {
     const fixed = node.inputs.map((x, i): Operand | null => {
       const operand = this.operand(x)
       if (!operand || i < numConstants) return operand && resolvedOperand(operand)
-      return i < numFixed ? operand : slice(operand)
+      return i < numFixed ? operand : slice(operand, apartWithin(node, operand))
     })
     let carries = fixed.slice(numConstants, numFixed)
     for (let tries = 0; ; tries++) {
@@ -387,15 +396,16 @@ class Body {
     )
     const places = [
       ...known.slice(numConstants, numFixed),
-      ...ys.map(({ layout, soft, weight }) => ({
+      ...ys.map(({ layout, soft, weight, apart }) => ({
         layout: { ...layout, dims: [[], ...layout.dims] },
         soft,
         weight,
+        apart: apartOutside(node, apart),
       })),
     ]
     this.#several.set(
       node,
-      places.map(({ layout, soft, weight }, i) => held(get(local, i), layout, soft, weight)),
+      places.map(({ layout, soft, weight, apart }, i) => held(get(local, i), layout, soft, weight, apart)),
     )
   }
 
@@ -506,15 +516,22 @@ class Body {
       layout = dim === null ? combined : alsoCut(combined, dim, axis)
       if (dim !== null) soft.add(axis)
     }
-    return { layout, soft, weight: operand.weight, node: this.as(node, layout) }
+    return { layout, soft, weight: operand.weight, node: this.as(node, layout), apart: operand.apart ?? {} }
   }
 }
 
-const held = (node: Node, layout: Layout, soft: ReadonlySet<string>, weight: boolean): Value => ({
+const held = (
+  node: Node,
+  layout: Layout,
+  soft: ReadonlySet<string>,
+  weight: boolean,
+  apart: Apart = {},
+): Value => ({
   held: [{ node, layout }],
   layout,
   soft,
   weight,
+  apart,
 })
 
 const isRepetition = (node: Node): boolean => node.op.name === 'broadcast'
@@ -523,10 +540,36 @@ const resolvedOperand = <T extends Operand | null>(operand: T): T =>
   operand && { ...operand, layout: resolved(operand.layout) }
 
 /** How one slice of a stack lies. The stack itself must be whole along the loop. */
-const slice = (operand: Operand): Operand => ({
+const slice = (operand: Operand, apart: Apart): Operand => ({
   ...operand,
-  layout: { dims: operand.layout.dims.slice(1), partial: {} },
+  layout: { dims: operand.layout.dims.slice(1), partial: onlyOver(apart, operand.layout.partial) },
+  apart,
 })
+
+const onlyOver = (apart: Apart, partial: Layout['partial']): Layout['partial'] =>
+  Object.fromEntries(Object.entries(partial).filter(([axis]) => axis in apart))
+
+/** Of a stack that a loop reads: the numbers that its rows are apart by, as a turn sees them. */
+function apartWithin(loop: Node, { apart = {} }: Operand): Apart {
+  const { body, numConstants, numCarries } = scanAttrs(loop)
+  return Object.fromEntries(
+    Object.entries(apart).flatMap(([axis, key]) => {
+      const at = loop.inputs.findIndex((x, i) => i >= numConstants + numCarries && keyOf(x) === key)
+      return at < 0 ? [] : [[axis, keyOf(body.params[at]!)]]
+    }),
+  )
+}
+
+/** Of what a loop stacks: the numbers, if it stacks those too. */
+function apartOutside(loop: Node, apart: Apart = {}): Apart {
+  const { body, numCarries } = scanAttrs(loop)
+  return Object.fromEntries(
+    Object.entries(apart).flatMap(([axis, key]) => {
+      const at = body.results.findIndex((y, i) => i >= numCarries && keyOf(y) === key)
+      return at < 0 ? [] : [[axis, `${loop.id}.${at}`]]
+    }),
+  )
+}
 
 /** What a carry should be, having been `before` and come out as `after`. Null: may lie anywhere. */
 function join(before: Operand | null, after: Operand | null): Operand | null {

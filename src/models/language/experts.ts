@@ -18,9 +18,9 @@ export type ExpertConfig = LanguageConfig['model']
 export type ExpertWeights<T> = {
   readonly up: T
   readonly down: T
-  /** [embed, expert]: scores from tokens. */
+  /** [embed, router]: scores of experts from tokens. */
   readonly router?: T
-  /** [expert]: what the step adds to scores for the choice, to even the load. */
+  /** [router]: what the step adds to scores for the choice, to even the load. */
   readonly bias?: T
   readonly shared?: { readonly up: T; readonly down: T }
 }
@@ -49,9 +49,10 @@ export function mixture(
   limited: boolean,
 ): { readonly y: Tensor; readonly routing: Routing } {
   const { experts, topK, routing, capacity } = config
-  const logits = linear(x, w.router!)
+  // Every rank that shares out experts has the whole router: it is small, and so are its scores.
+  const logits = linear(x, w.router!).named([...x.axes.slice(0, -1), 'expert'])
   const scores = routing === 'softmax' ? softmax(logits) : sigmoid(logits)
-  const { indices } = topk(w.bias ? scores.add(w.bias) : scores, topK)
+  const { indices } = topk(w.bias ? scores.add(w.bias.named(['expert'])) : scores, topK)
   const chosen = indices.named([...x.axes.slice(0, -1), 'choice'])
   const weights = normalised(pick(scores, chosen), topK)
   const places = limited && capacity > 0 ? withinCapacity(chosen, config) : chosen
@@ -60,7 +61,8 @@ export function mixture(
     .reshape([...x.shape.slice(0, -1), 1, x.size('embed')], ['batch', 'time', 'choice', 'embed'])
     .broadcastTo({ shape: [...chosen.shape, x.size('embed')], axes: [...chosen.axes, 'embed'] })
   const active = activation(groupedDot(eachChoice, places, w.up))
-  const y = groupedDot(active, places, w.down).mul(weights).sum('choice')
+  // Scores first: what goes back to a token is then one sum, and its gradient comes as one row.
+  const y = groupedDot(active.mul(weights), places, w.down).sum('choice')
   const total = w.shared ? y.add(linear(activation(linear(x, w.shared.up)), w.shared.down)) : y
 
   const shares = routing === 'softmax' ? scores : scores.div(scores.sum('expert', true))
@@ -97,8 +99,9 @@ export function balanceLoss({ load, importance }: Routing, { experts }: ExpertCo
 }
 
 /** The bias after a step: raised by the rate where the load is below its mean, lowered where it is above. */
-export function movedBias(bias: Tensor, load: Tensor, rate: number): Tensor {
-  const mean = load.mean('expert', true).broadcastTo(load.type)
+export function movedBias(bias: Tensor, chosen: Tensor, rate: number): Tensor {
+  const load = chosen.named(bias.axes)
+  const mean = load.mean(-1, true).broadcastTo(load.type)
   const down = where(mean.less(load), -rate, 0)
   return bias.add(where(load.less(mean), rate, down))
 }

@@ -89,8 +89,8 @@ export function parameterSpecs(config: ModelConfig): ParameterTree<ParameterSpec
     const { expertHidden, sharedExperts, balance } = config
     return {
       ...mlpOf(expertHidden, ['expert', experts]),
-      router: stacked([embed, ['expert', experts]], std, false),
-      ...(balance === 'bias' ? { bias: { ...stacked([['expert', experts]], 0, false), ruled: true } } : {}),
+      router: stacked([embed, ['router', experts]], std, false),
+      ...(balance === 'bias' ? { bias: { ...stacked([['router', experts]], 0, false), ruled: true } } : {}),
       ...(sharedExperts > 0 ? { shared: mlpOf(sharedExperts * expertHidden) } : {}),
     }
   }

@@ -12,10 +12,10 @@ export interface CallSample {
   readonly seconds: number
 }
 
-/** The mean of every call that a profile has seen. */
+/** The mean of every call that a profile has seen; the first rank's, which does not come by the calls of other stages. */
 export const callSamples = (sites: readonly SiteProfile[]): CallSample[] =>
   sites.flatMap((site) =>
-    site.communication || site.calls === 0 ? [] : [{ work: site, seconds: site.seconds / site.calls }],
+    site.communication || site.seconds === 0 ? [] : [{ work: site, seconds: site.seconds / site.calls }],
   )
 
 /** What decides how long a call takes, and how much of it there is. */
