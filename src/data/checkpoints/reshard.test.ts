@@ -121,11 +121,14 @@ test('what was saved under one layout is loaded under another, every bit, and no
         assert.deepEqual(wanted, expected[rank])
         assert.equal(bytesRead, asked)
         assert.equal(bytesVerified > 0, verify && wanted.length > 0)
-        // Files are open by now, pieces verified.
-        const read = countReads()
-        checkpoint.load(wanted, { verify })
-        const counted = read()
-        if (Number.isFinite(counted)) assert.equal(counted, asked)
+        // Files are open by now, pieces verified. Other threads of the process can only add to what is counted.
+        let counted = Infinity
+        for (let times = 0; times < 5 && counted > asked; times++) {
+          const read = countReads()
+          checkpoint.load(wanted, { verify })
+          counted = Math.min(counted, read())
+        }
+        if (!Number.isNaN(counted)) assert.equal(counted, asked)
         checkpoint.close()
       }
       rmSync(path, { recursive: true })
