@@ -143,6 +143,40 @@ test(
   },
 )
 
+test(
+  'the playground answers, two models side by side, and says how likely each token was',
+  options,
+  async () => {
+    const { page, problems } = await open('/playground')
+    await page.getByLabel('Beside it').waitFor()
+    const models = await page.locator('select').first().locator('option').allTextContents()
+    assert.equal(models.length, 2, 'the run that was trained and its fork')
+    await page.getByLabel('Beside it').selectOption(models[1]!)
+    await page.getByLabel('Most tokens').fill('8')
+    await page.getByLabel('Seed').fill('7')
+    const answers = async (): Promise<string[]> => {
+      await page.getByRole('button', { name: 'Write' }).click()
+      await page.locator('.answers section[aria-busy=false]').nth(1).waitFor({ timeout: 40_000 })
+      await until(page, "document.querySelectorAll('.answers [aria-busy=true]').length === 0")
+      return page.locator('.written').allTextContents()
+    }
+    const first = await answers()
+    for (const text of first) assert.equal(text.length, 'ROMEO:'.length + 8, text)
+    await page.getByLabel('Token probabilities').check()
+    assert.deepEqual(await answers(), first, 'the same seed, with probabilities too')
+    await page.locator('.written').first().press('ArrowRight')
+    await page.locator('.alternatives b').first().waitFor()
+    assert.match(await page.locator('.alternatives').first().innerText(), /\d %.*\d %/s)
+    assert.deepEqual(problems, [])
+    // A conversation of any length is more than sixteen tokens.
+    await page.getByRole('button', { name: 'Chat' }).click()
+    await page.getByRole('button', { name: 'Send' }).click()
+    await page.locator('.answers .problem').first().waitFor()
+    assert.match(await page.locator('.answers .problem').first().innerText(), /context/)
+    await page.close()
+  },
+)
+
 test('the page says it is stale when the server goes, and lives again when it is back', options, async () => {
   const { page } = await open('/runs')
   await page

@@ -7,6 +7,7 @@ import { findRun, readRun, summarise } from '../runs/index.ts'
 import type { RunSummary } from '../runs/index.ts'
 import type { Command } from './command.ts'
 import { runHelp, runsOption } from './command.ts'
+import { differingSettings } from '../runs/settings.ts'
 import { formatDuration, formatFlops, formatMetric, formatTable } from './format.ts'
 import { printSetting } from './settings.ts'
 
@@ -26,7 +27,7 @@ export const compare: Command = {
       })
     }
     const runs = ids.map((id) => summarise(readRun(runsDir, id)))
-    const settings = differences(runs)
+    const settings = differingSettings(runs.map(({ config }) => config))
     const metrics = [...new Set(runs.flatMap((run) => Object.keys(run.metrics)))]
     const totals: string[][] = [
       ['run', ...ids],
@@ -36,7 +37,10 @@ export const compare: Command = {
       ['time', ...runs.map((run) => formatDuration(run.seconds))],
     ]
     const figures = metrics.flatMap((name) => figuresOf(name, runs))
-    const differing = settings.map(([key, values]) => [`  ${key}`, ...values.map(printSetting)])
+    const differing = settings.map(([key, values]) => [
+      `  ${key}`,
+      ...values.map((value) => (value === undefined ? '-' : printSetting(value))),
+    ])
     const text = [
       ...totals,
       ['settings', ...(settings.length === 0 ? ['none differs'] : [])],
@@ -46,7 +50,9 @@ export const compare: Command = {
     ]
     io.result(formatTable(text), {
       runs,
-      differences: Object.fromEntries(settings.map(([key, values]) => [key, values])),
+      differences: Object.fromEntries(
+        settings.map(([key, values]) => [key, values.map((value) => value ?? null)]),
+      ),
     })
     return 0
   },
@@ -65,19 +71,3 @@ function figuresOf(name: string, runs: readonly RunSummary[]): string[][] {
     [`  ${name}, largest`, ...cells('max')],
   ]
 }
-
-/** Dotted keys whose values are not the same in all runs. */
-function differences(runs: readonly RunSummary[]): [string, unknown[]][] {
-  const configs = runs.map(({ config }) => new Map(flatten(config, '')))
-  const keys = [...new Set(configs.flatMap((config) => [...config.keys()]))]
-  return keys
-    .map((key): [string, unknown[]] => [key, configs.map((config) => config.get(key) ?? null)])
-    .filter(([, values]) => new Set(values.map((value) => JSON.stringify(value))).size > 1)
-}
-
-const flatten = (config: object, prefix: string): [string, unknown][] =>
-  Object.entries(config).flatMap(([key, value]) =>
-    typeof value === 'object' && value !== null && !Array.isArray(value)
-      ? flatten(value, `${prefix}${key}.`)
-      : [[prefix + key, value] as [string, unknown]],
-  )

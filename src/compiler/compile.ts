@@ -4,43 +4,35 @@
  * input of the same name, in place, and stays in the program between runs.
  */
 import { failure, InternalError, type UserError } from '../errors.ts'
-import { isWhole, localShape, ranksOf, sameLayout, whole as wholeLayout, type Layout } from './graph/mesh.ts'
+import { isWhole, localShape, ranksOf, sameLayout, type Layout } from './graph/mesh.ts'
 import type { Fp8Scaling } from './composites/dot-fp8.ts'
 import { Graph, inGraph, type Func } from './graph/node.ts'
 import { bytesOf, formatType, sizeOf, typeError, type DType, type ValueType } from './graph/types.ts'
 import { flopsOf } from './ops/cost.ts'
 import { runPipeline, type Policies } from './passes/pipeline.ts'
 import type { Precision } from './passes/precision.ts'
-import { readProfile, type Profile } from './profile.ts'
-import { layoutsOf, readTraffic, type Memory, type LivePiece, type Traffic } from './ranked-native.ts'
+import { readProfile } from './profile.ts'
+import { checkLength, fillView, notProfiled, wholePiece, type Program, type Values } from './program.ts'
+import { layoutsOf, readTraffic, type LivePiece } from './ranked-native.ts'
 import {
   partitionProgram,
   RankedValues,
-  referenceRanks,
-  type HeldPiece,
   type NamedFunc,
   type Parallel,
   type Partitioned,
   type StageSource,
 } from './ranked.ts'
+import { referenceProgram } from './reference-program.ts'
 import { Replicas } from './replicas.ts'
-import { recomputed, type Recompute, type RecomputeReport } from './recompute.ts'
+import { recomputed, type Recompute } from './recompute.ts'
 import { machine } from './runtime/machine.ts'
 import { findMpi, loadMpi } from './runtime/mpi.ts'
 import { openNative, type NativeProgram } from './runtime/native.ts'
 import { compileShared } from './runtime/toolchain.ts'
-import {
-  buildC,
-  isState,
-  type ArenaLayout,
-  type BuiltProgram,
-  type PartOfProgram,
-  type Slot,
-} from './targets/c/build.ts'
+import { buildC, isState, type BuiltProgram, type PartOfProgram, type Slot } from './targets/c/build.ts'
 import { claimed } from './targets/c/kernels.ts'
-import type { OutlinedPhase } from './targets/c/outline.ts'
 import { profileFlags, profileLayout } from './targets/c/profile.ts'
-import { interpret } from './targets/reference/interpret.ts'
+import { onlyText } from './text-program.ts'
 import { traceFunction, type Tensors } from './trace/functions.ts'
 import type { Tensor } from './trace/tensor.ts'
 import type { Tree } from './trace/tree.ts'
@@ -88,91 +80,6 @@ export interface CompileOptions {
   readonly parallel?: Parallel
   /** Sees the program before the first pass and after each. */
   readonly observe?: (stage: string, func: Func) => void
-}
-
-export type Values = Memory
-
-export interface ProgramMemory {
-  /** Everything: what the program allocates, once, when it is opened. */
-  readonly arenaBytes: number
-  /** What lies in a file instead. */
-  readonly offloadedBytes: number
-  readonly stateBytes: number
-  readonly inputBytes: number
-  readonly outputBytes: number
-  readonly temporaryBytes: number
-  /** The most bytes of temporaries alive at once; no plan can need less. */
-  readonly lowerBound: number
-}
-
-/** One process of those that run a program together. */
-export interface RankProcess {
-  readonly rank: number
-  /** What every process has in the place of `mine`, in the order of ranks. All must call it. */
-  exchange(mine: Uint8Array): Uint8Array[]
-  /** Messages about a rank that does not come name the step: this many are done. */
-  countFrom(step: number): void
-}
-
-export interface Program {
-  /** Floating-point operations of one run, of all ranks together. */
-  readonly flops: number
-  readonly memory: ProgramMemory
-  /** The emitted C program; empty for the reference target. */
-  readonly source: string
-  /** Where inputs and outputs lie in the arena of the C program; state is both. None for the reference target. */
-  readonly layout: ArenaLayout
-  /** The function after all common passes. */
-  readonly func: Func
-  /** What was chosen, where something was: `recompute` is 'full' or a budget. */
-  readonly recomputed?: RecomputeReport
-  readonly compileSeconds: number
-  /** The native code came from the cache. */
-  readonly cached: boolean
-  /** Of a program over several ranks: their mesh, the local programs, and how their inputs and results lie. */
-  readonly cut?: Partitioned
-  /** What ranks do in a step, call by call; those of a pipeline stage alike. Empty for the reference target. */
-  readonly outline: readonly {
-    readonly ranks: readonly number[]
-    readonly phases: readonly OutlinedPhase[]
-  }[]
-  /** Only where ranks are processes: this one among them. */
-  readonly process?: RankProcess
-  /** Paths and types of inputs and outputs, whole. */
-  readonly inputs: ReadonlyMap<string, ValueType>
-  readonly outputs: ReadonlyMap<string, ValueType>
-  /** Memory of an input or output: a live view for native programs. bf16 and f16 show as their 16 bits. */
-  view(path: string): Values
-  /** What each rank in this process holds of an input or output: live windows of its memory. One device is one rank. */
-  pieces(path: string): readonly HeldPiece[]
-  /** Copies values into an input (or state). */
-  write(path: string, values: ArrayLike<number>): void
-  /** Writes the given inputs and runs once. Outputs are then read with `view`. */
-  run(inputs?: Readonly<Record<string, ArrayLike<number>>>): Promise<void>
-  /** Runs once on the calling thread, which it blocks; worth it for programs of microseconds. */
-  runBlocking(): void
-  /** FLOPs counted so far by a checking build. */
-  countedFlops(): number
-  /** What each collective of a program over several ranks has sent so far; empty for others and for the reference. */
-  traffic(): Traffic[]
-  /** Bytes that offloaded state has moved so far, from its file and back. */
-  movedBytes(): number
-  /**
-   * Compares the state that ranks hold alike, by hashes.
-   * @throws UserError naming the ranks that have other bits than most.
-   */
-  checkReplicas(): void
-  /**
-   * Compares the state of each rank in this process with what the last `checkReplicas` saw; nothing may have run since.
-   * @throws UserError naming the rank, also where no other holds the same part.
-   */
-  checkUnchanged(): void
-  /**
-   * What the runs since the last call of `profile` cost, kernel by kernel.
-   * @throws UserError for a program compiled without `profile: true`.
-   */
-  profile(): Profile
-  close(): void
 }
 
 /**
@@ -444,13 +351,6 @@ const flopsIn = ({ parts }: Local): number =>
 
 const residentBytes = ({ arenaBytes, offloadedBytes }: BuiltProgram): number => arenaBytes - offloadedBytes
 
-/** What one device holds: everything. */
-const wholePiece = (data: HeldPiece['data'], { shape }: ValueType): HeldPiece => ({
-  rank: 0,
-  layout: wholeLayout(shape.length),
-  data,
-})
-
 /** What a program needs of another whose inputs it shares. */
 const internals = new WeakMap<
   Program,
@@ -515,60 +415,6 @@ const valuesOf = ({ dtype, shape }: ValueType): Values => new arrays[dtype](size
 const viewOf = (arena: ArrayBuffer, { type, offset }: Slot): Values =>
   new arrays[type.dtype](arena, offset, sizeOf(type.shape))
 
-function checkLength(program: string, path: string, wanted: number, values: ArrayLike<number>): void {
-  if (values.length === wanted) return
-  throw typeError(`${program}: input '${path}'`, `${values.length} values`, `${wanted}`, 'check the shape')
-}
-
-function fillView(program: string, path: string, target: Values, values: ArrayLike<number>): void {
-  checkLength(program, path, target.length, values)
-  target.set(values)
-}
-
-/** What a program that is text and nothing else says to whoever wants to run it. */
-function onlyText(
-  name: string,
-): Pick<
-  Program,
-  | 'cached'
-  | 'view'
-  | 'pieces'
-  | 'write'
-  | 'run'
-  | 'runBlocking'
-  | 'countedFlops'
-  | 'traffic'
-  | 'checkReplicas'
-  | 'checkUnchanged'
-  | 'movedBytes'
-  | 'profile'
-  | 'close'
-> {
-  const refuse = (): never => {
-    throw failure({
-      where: name,
-      got: "a program compiled with target 'text'",
-      expected: 'one that can run',
-      fix: "compile it with target 'c'",
-    })
-  }
-  return {
-    cached: false,
-    view: refuse,
-    pieces: refuse,
-    write: refuse,
-    run: async () => refuse(),
-    runBlocking: refuse,
-    countedFlops: refuse,
-    traffic: refuse,
-    checkReplicas: refuse,
-    checkUnchanged: refuse,
-    movedBytes: refuse,
-    profile: refuse,
-    close() {},
-  }
-}
-
 const noOffload = (program: string): UserError =>
   failure({
     where: `offload of ${program}`,
@@ -576,98 +422,3 @@ const noOffload = (program: string): UserError =>
     expected: 'a program of one rank',
     fix: 'leave offload out, or share the state out over the ranks (parallel.zero)',
   })
-
-const notProfiled = (program: string): UserError =>
-  failure({
-    where: `profile of ${program}`,
-    got: 'a program that does not record what its kernels cost',
-    expected: 'a native program compiled for it',
-    fix: 'compile it with { profile: true }',
-  })
-
-function referenceProgram(
-  func: Func,
-  { inputPaths, outputPaths }: { inputPaths: readonly string[]; outputPaths: readonly string[] },
-  shared: Pick<Program, 'flops' | 'func' | 'recomputed' | 'inputs' | 'outputs' | 'cut'>,
-  compileSeconds: number,
-  lender?: Program,
-): Program {
-  const { cut } = shared
-  if (cut) {
-    const ranks = referenceRanks(cut, new Map([...shared.outputs, ...shared.inputs]))
-    return interpreted(shared, compileSeconds, {
-      view: (path) => ranks.view(path),
-      pieces: (path) => ranks.pieces(path),
-      write: (path, values) => ranks.write(path, values),
-      run: () => ranks.run(),
-    })
-  }
-  const values = new Map<string, Float64Array>(
-    inputPaths.map((path, i) => {
-      const { type } = func.params[i]!
-      const theirs = lender?.inputs.get(path)
-      const same = theirs && formatType(theirs) === formatType(type)
-      return [path, same ? (lender!.view(path) as Float64Array) : new Float64Array(sizeOf(type.shape))]
-    }),
-  )
-  const view = (path: string): Float64Array => {
-    const known = values.get(path)
-    if (!known) throw new InternalError(`no '${path}' in this program (or it has not run yet)`)
-    return known
-  }
-  const write = (path: string, data: ArrayLike<number>): void => fillView('reference', path, view(path), data)
-  const run = (): void => {
-    const results = interpret(
-      func,
-      inputPaths.map((path) => values.get(path)!.slice()),
-    )
-    outputPaths.forEach((path, i) =>
-      isState(path) ? values.get(path)!.set(results[i]!) : values.set(path, results[i]!),
-    )
-  }
-  const typeOf = (path: string): ValueType => (shared.inputs.get(path) ?? shared.outputs.get(path))!
-  const pieces = (path: string): HeldPiece[] => [wholePiece(view(path), typeOf(path))]
-  return interpreted(shared, compileSeconds, { view, pieces, write, run })
-}
-
-/** A program of the reference target: no memory plan, no text. */
-function interpreted(
-  shared: Pick<Program, 'flops' | 'func' | 'inputs' | 'outputs' | 'cut'>,
-  compileSeconds: number,
-  { view, pieces, write, run }: Pick<Program, 'view' | 'pieces' | 'write'> & { run(): void },
-): Program {
-  return {
-    ...shared,
-    source: '',
-    layout: { inputs: [], outputs: [], guards: [] },
-    outline: [],
-    compileSeconds,
-    cached: false,
-    memory: {
-      arenaBytes: 0,
-      offloadedBytes: 0,
-      stateBytes: 0,
-      inputBytes: 0,
-      outputBytes: 0,
-      temporaryBytes: 0,
-      lowerBound: 0,
-    },
-    view,
-    pieces,
-    write,
-    async run(inputs = {}) {
-      for (const [path, data] of Object.entries(inputs)) write(path, data)
-      run()
-    },
-    runBlocking: run,
-    countedFlops: () => 0,
-    traffic: () => [],
-    checkReplicas() {},
-    checkUnchanged() {},
-    movedBytes: () => 0,
-    profile() {
-      throw notProfiled('reference')
-    },
-    close() {},
-  }
-}

@@ -13,14 +13,8 @@ export { averagePool, maxPool, resizeNearest, type PoolOptions } from './composi
 export { quantise, type QuantiseGroups, type QuantiseOptions } from './composites/quantise.ts'
 export { rope } from './composites/rope.ts'
 export { silu } from './composites/silu.ts'
-export {
-  compile,
-  type CompileOptions,
-  type Program,
-  type ProgramMemory,
-  type Tensorised,
-  type Values,
-} from './compile.ts'
+export { compile, type CompileOptions, type Tensorised } from './compile.ts'
+export type { Program, ProgramMemory, Values } from './program.ts'
 export {
   chromeTrace,
   judge,

@@ -4,7 +4,8 @@
  */
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import { compile, type CompileOptions, type Program, type Tensorised } from './compile.ts'
+import { compile, type CompileOptions, type Tensorised } from './compile.ts'
+import type { Program } from './program.ts'
 import { attention, gelu, layerNorm } from './index.ts'
 import type { Func, Node } from './graph/node.ts'
 import { valueType } from './graph/types.ts'

@@ -3,7 +3,8 @@
  * and compares gradients with differences. Kept in the source tree because every folder of the compiler tests against
  * the same oracle. Starting the C compiler costs seconds, hence the many cases in one program.
  */
-import { compile, type CompileOptions, type Program } from './compile.ts'
+import { compile, type CompileOptions } from './compile.ts'
+import type { Program } from './program.ts'
 import { Func, Graph, inGraph, type Attrs } from './graph/node.ts'
 import type { Op, Sample, Values } from './graph/op.ts'
 import { philoxUniform } from './graph/philox.ts'

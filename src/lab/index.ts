@@ -9,6 +9,7 @@ import { join } from 'node:path'
 import { listIndexedRuns } from '../runs/index-db.ts'
 import { isRunFolder, readRun, searchRuns, summarise } from '../runs/index.ts'
 import type { Run } from '../runs/index.ts'
+import { settingsOf, typedSetting } from '../runs/settings.ts'
 import { actionRoutes } from './actions.ts'
 import { Curves } from './curves.ts'
 import { encodeColumns } from './encode.ts'
@@ -121,17 +122,13 @@ function describe(run: Run, self: string): RunReply {
     samples,
     checkpoints,
     notes: more > 0 ? [...notes.slice(0, mostNotes), `and ${more} more`] : notes,
-    commandLine: [self, 'train', meta.recipe, ...settingsOf(config)].join(' '),
+    commandLine: [
+      self,
+      'train',
+      meta.recipe,
+      ...settingsOf(config).map(([key, value]) => typedSetting(key, value)),
+    ].join(' '),
   }
-}
-
-/** Every setting as one would type it. */
-function settingsOf(config: object, prefix = ''): string[] {
-  return Object.entries(config).flatMap(([key, value]) => {
-    if (typeof value === 'object' && value !== null) return settingsOf(value, `${prefix}${key}.`)
-    const text = String(value)
-    return [`${prefix}${key}=${/^[\w./:-]+$/.test(text) ? text : `'${text.replaceAll("'", `'\\''`)}'`}`]
-  })
 }
 
 /** The last part of a text file; nothing when there is none. */

@@ -9,6 +9,7 @@
  * for in id, recipe, tags and note. Runs that were put away are left out unless the query says `archived`.
  */
 import { badUsage, didYouMean } from '../errors.ts'
+import { settingsOf } from './settings.ts'
 import type { RunSummary } from './summary.ts'
 
 type Comparison = '=' | '!=' | '<' | '<=' | '>' | '>=' | '~'
@@ -154,10 +155,6 @@ function requireKnownKeys(runs: readonly RunSummary[], terms: readonly Term[]): 
 }
 
 function keysOf(run: RunSummary): string[] {
-  const settings = (config: object, prefix: string): string[] =>
-    Object.entries(config).flatMap(([name, value]) =>
-      typeof value === 'object' && value !== null ? settings(value, `${prefix}${name}.`) : [prefix + name],
-    )
   const totals = [
     'id',
     'recipe',
@@ -176,5 +173,5 @@ function keysOf(run: RunSummary): string[] {
     `${name}.max`,
     `${name}.last`,
   ])
-  return [...totals, ...metrics, ...settings(run.config, '')]
+  return [...totals, ...metrics, ...settingsOf(run.config).map(([key]) => key)]
 }

@@ -8,6 +8,7 @@ import { resolveConfig, type LanguageConfig } from '../models/language/config.ts
 import { measureThisMachine, memoryLinks } from '../parallel/hardware/index.ts'
 import { plannedLanguage, searchPlans, type Candidate } from '../parallel/planner/index.ts'
 import { machine } from '../compiler/runtime/machine.ts'
+import { settingsOf, type Settings } from '../runs/settings.ts'
 import { ranksOfRun } from './parallel.ts'
 
 export interface Replanned {
@@ -84,12 +85,8 @@ function withPlan(config: LanguageConfig, plan: Candidate): LanguageConfig {
 
 /** The settings that `next` changes. */
 function differing(now: LanguageConfig, next: LanguageConfig): string[] {
-  const flat = ({ accumulate, recompute, mesh, parallel }: LanguageConfig): [string, unknown][] => [
-    ['accumulate', accumulate],
-    ['recompute', recompute],
-    ...Object.entries(mesh).map(([key, value]): [string, unknown] => [`mesh.${key}`, value]),
-    ...Object.entries(parallel).map(([key, value]): [string, unknown] => [`parallel.${key}`, value]),
-  ]
+  const flat = ({ accumulate, recompute, mesh, parallel }: LanguageConfig): Settings =>
+    settingsOf({ accumulate, recompute, mesh, parallel })
   const before = new Map(flat(now))
   return flat(next).flatMap(([key, value]) => (before.get(key) === value ? [] : [`${key}=${String(value)}`]))
 }

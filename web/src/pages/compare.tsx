@@ -1,6 +1,7 @@
 /** Up to ten runs on the same charts, the settings in which they differ, and their best figures side by side. */
 import type { JSX } from 'preact'
 import { useEffect, useMemo, useState } from 'preact/hooks'
+import { differingSettings, settingText } from '../../../src/runs/settings.ts'
 import { embedded } from '../data/embedded.ts'
 import { curveOf, panelsOf } from '../data/metrics.ts'
 import type { Panel } from '../data/metrics.ts'
@@ -10,7 +11,6 @@ import { formatMetric } from '../data/shared.ts'
 import { Chart, paletteSize } from '../parts/chart.tsx'
 import type { ChartCurve } from '../parts/chart.tsx'
 import { ChartControls, formatPlace, logX, logY, smoothing, xAxis } from '../parts/chart-controls.tsx'
-import { flatten } from '../parts/settings.tsx'
 import { Status } from '../parts/status.tsx'
 import { query, runAddress } from '../router.ts'
 
@@ -124,9 +124,7 @@ function CompareChart({ runs, panel, version, tall }: CompareChartProps): JSX.El
 }
 
 function Differences({ runs }: { readonly runs: readonly LiveRun[] }): JSX.Element {
-  const configs = runs.map((run) => flatten(run.reply.value?.config ?? {}))
-  const keys = [...new Set(configs.flatMap((config) => [...config.keys()]))]
-  const differing = keys.filter((key) => new Set(configs.map((config) => config.get(key))).size > 1)
+  const differing = differingSettings(runs.map((run) => run.reply.value?.config ?? {}))
   return (
     <section class="card">
       <h2>Settings that differ</h2>
@@ -135,7 +133,10 @@ function Differences({ runs }: { readonly runs: readonly LiveRun[] }): JSX.Eleme
       ) : (
         <Matrix
           runs={runs}
-          rows={differing.map((key) => [key, configs.map((config) => config.get(key) ?? '–')])}
+          rows={differing.map(([key, values]) => [
+            key,
+            values.map((value) => (value === undefined ? '–' : settingText(value))),
+          ])}
         />
       )}
     </section>

@@ -6,6 +6,7 @@ import type { JSX } from 'preact'
 import { useEffect, useMemo, useState } from 'preact/hooks'
 import type { LabRecipe } from '../../../src/lab/options.ts'
 import type { JobReply, Settings } from '../../../src/lab/wire.ts'
+import { settingsOf, settingText, typedSetting } from '../../../src/runs/settings.ts'
 import { ApiError, explain, getJson, sendJson } from '../data/api.ts'
 import { fieldsOf } from '../data/schema.ts'
 import type { Field } from '../data/schema.ts'
@@ -13,7 +14,6 @@ import { formatBytes, formatCount, formatDuration, formatFlops } from '../data/s
 import { DropData } from '../parts/drop-data.tsx'
 import { complain } from '../parts/notice.tsx'
 import { followJob, starting } from '../parts/run-actions.tsx'
-import { flatten } from '../parts/settings.tsx'
 
 interface Recipes {
   readonly recipes: readonly LabRecipe[]
@@ -58,7 +58,11 @@ function Form({ recipe, self }: { readonly recipe: LabRecipe; readonly self: str
   const [settings, setSettings] = useState<Settings>({})
   const [filter, setFilter] = useState('')
   const { reply, problem, wrong, waiting } = usePlan(recipe.name, settings)
-  const defaults = useMemo(() => flatten(reply?.config ?? recipe.defaults), [reply, recipe])
+  const defaults = useMemo(
+    () =>
+      new Map(settingsOf(reply?.config ?? recipe.defaults).map(([key, value]) => [key, settingText(value)])),
+    [reply, recipe],
+  )
   const set = (key: string, value: string): void => {
     const { [key]: _, ...others } = settings
     setSettings(value === '' ? others : { ...others, [key]: value })
@@ -69,9 +73,7 @@ function Form({ recipe, self }: { readonly recipe: LabRecipe; readonly self: str
   }
   const shown = (field: Field): boolean =>
     `${field.key} ${field.help}`.toLowerCase().includes(filter.toLowerCase())
-  const words = Object.entries(settings).map(
-    ([key, value]) => ` ${key}=${/^[\w./:-]+$/.test(value) ? value : `'${value}'`}`,
-  )
+  const words = Object.entries(settings).map(([key, value]) => ` ${typedSetting(key, value)}`)
   return (
     <form class="new-run" onSubmit={start}>
       <div class="fields">
