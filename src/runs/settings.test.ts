@@ -1,3 +1,4 @@
+/** Settings, flat and as a shell reads them. */
 import assert from 'node:assert/strict'
 import { execFileSync } from 'node:child_process'
 import { test } from 'node:test'
