@@ -69,17 +69,27 @@ export async function measureAxis(
       return (events.at(-1)!.ended - events[0]!.began) / events.length
     }
     const samples = messages.map(([bytes], i) => ({ bytes, seconds: typical(sent[i]!) }))
-    const [middle, large] = samples.slice(-2) as [
-      LinkMeasure['samples'][number],
-      LinkMeasure['samples'][number],
-    ]
-    return {
-      latency: Math.min(...samples.map(({ seconds }) => seconds)),
-      bandwidth: (large.bytes - middle.bytes) / Math.max(large.seconds - middle.seconds, 1e-9),
-      samples,
-    }
+    return linkOf(samples)
   } finally {
     program.close()
+  }
+}
+
+/** Several measurements of a link as one: for each size the middle of what it took. */
+export const typicalLink = (measures: readonly LinkMeasure[]): LinkMeasure =>
+  linkOf(
+    measures[0]!.samples.map(({ bytes }, i) => {
+      const sorted = measures.map(({ samples }) => samples[i]!.seconds).toSorted((a, b) => a - b)
+      return { bytes, seconds: sorted[Math.floor(sorted.length / 2)]! }
+    }),
+  )
+
+function linkOf(samples: LinkMeasure['samples']): LinkMeasure {
+  const [middle, large] = [samples.at(-2)!, samples.at(-1)!]
+  return {
+    latency: Math.min(...samples.map(({ seconds }) => seconds)),
+    bandwidth: (large.bytes - middle.bytes) / Math.max(large.seconds - middle.seconds, 1e-9),
+    samples,
   }
 }
 
