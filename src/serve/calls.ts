@@ -270,10 +270,11 @@ async function* markedCalls(
     if (behindCall) held = held.trimStart()
     const from = held.indexOf(before)
     const sure = from < 0 ? held.length - mayBegin(held, before) : from
-    const text = from < 0 ? held.slice(0, sure) : held.slice(0, sure).trimEnd()
+    // Space in front of a call is no text either.
+    const text = held.slice(0, sure).trimEnd()
     if (text !== '') behindCall = false
     if (text !== '' || tokens.length > 0) yield { text, tokens }
-    held = held.slice(from < 0 ? sure : from + before.length)
+    held = held.slice(from < 0 ? text.length : from + before.length)
     if (from >= 0) reader = new CallReader()
   }
 
@@ -281,13 +282,19 @@ async function* markedCalls(
     held += text
     yield* reader ? inside(reader, tokens) : outside(tokens)
     // One piece may hold the end of a call and the beginning of the next.
-    for (let before = ''; held !== '' && held !== before;) {
-      before = held
-      yield* reader ? inside(reader, []) : outside([])
+    for (let left = -1; left !== held.length;) {
+      left = held.length
+      if (left > 0) yield* reader ? inside(reader, []) : outside([])
     }
   }
-  if (reader) yield* leave(reader, '')
-  else if (held !== '') yield { text: held, tokens: [] }
+  if (reader) {
+    const { taken, told } = reader.push(held)
+    reader.raw += held.slice(taken)
+    held = ''
+    yield* calling(index, told, [])
+    yield* leave(reader, '')
+  }
+  if (held !== '') yield { text: held, tokens: [] }
 }
 
 function mayBegin(text: string, word: string): number {

@@ -69,9 +69,7 @@ function usualCache(config: PublicConfig, context: number, slots: number): numbe
 
 function readTokenizer(folder: string, { vocab }: PublicConfig): Tokenizer {
   const path = join(folder, 'tokenizer.json')
-  const json = readJson(path)
-  if (!json) throw explainRead(Object.assign(new Error(), { code: 'ENOENT' }), path)
-  const tokenizer = tokenizerFromJSON(json, path)
+  const tokenizer = tokenizerFromJSON(parse(readText(path), path), path)
   if (tokenizer.vocabSize <= vocab) return tokenizer
   throw failure({
     where: path,
@@ -83,7 +81,7 @@ function readTokenizer(folder: string, { vocab }: PublicConfig): Tokenizer {
 
 function templateOf(folder: string, about: Json | undefined, tokenizer: Tokenizer): ChatTemplate {
   const apart = join(folder, 'chat_template.jinja')
-  if (existsSync(apart)) return jinjaTemplate(readFileSync(apart, 'utf8'), apart, specialTokens(about))
+  if (existsSync(apart)) return jinjaTemplate(readText(apart), apart, specialTokens(about))
   const given = about?.['chat_template']
   // Some have several by name; the one to talk with is `default`.
   const source = Array.isArray(given)
@@ -143,10 +141,20 @@ function beginOf(tokenizer: Tokenizer): readonly number[] {
 }
 
 /** Undefined when there is no such file. */
-function readJson(path: string): Json | undefined {
-  if (!existsSync(path)) return undefined
+const readJson = (path: string): Json | undefined =>
+  existsSync(path) ? parse(readText(path), path) : undefined
+
+function readText(path: string): string {
   try {
-    const json: unknown = JSON.parse(readFileSync(path, 'utf8'))
+    return readFileSync(path, 'utf8')
+  } catch (error) {
+    throw explainRead(error, path)
+  }
+}
+
+function parse(text: string, path: string): Json {
+  try {
+    const json: unknown = JSON.parse(text)
     if (typeof json === 'object' && json !== null && !Array.isArray(json)) return json as Json
     throw new SyntaxError('no object')
   } catch (error) {
