@@ -57,9 +57,15 @@ for (const [name, { net, plans, native }] of Object.entries(cases)) {
     const one = await alone
     for (const path of one.outputs.keys()) {
       const values = Array.from(one.view(path))
-      assert.ok(values.some((x) => x !== 0), `${path} is not all zeros`)
+      assert.ok(
+        values.some((x) => x !== 0),
+        `${path} is not all zeros`,
+      )
       // Exact in f32, too.
-      assert.ok(values.every((x) => Math.fround(x) === x && Math.abs(x) < 2 ** 24), path)
+      assert.ok(
+        values.every((x) => Math.fround(x) === x && Math.abs(x) < 2 ** 24),
+        path,
+      )
     }
     for (const plan of plans) {
       assertAgree(plan, one, await ran(source, { parallel: spread(plan) }, fill), 0)
