@@ -8,19 +8,29 @@ import { badUsage, didYouMean } from '../errors.ts'
 import type { Report } from '../studies/report.ts'
 import type { Command, Io, Options } from './command.ts'
 import { formatTable } from './format.ts'
-
-type Part = (io: Io, options: Options) => Promise<0 | 1>
+import * as efficiency from './study-efficiency.ts'
+import type { Part } from './study-efficiency.ts'
 
 const studies: Readonly<Record<string, Readonly<Record<string, Part>>>> = {
-  efficiency: { paper },
+  efficiency: { paper, ...efficiency },
 }
 
 export const study: Command = {
-  arguments: [Object.keys(studies).join(' or '), 'paper'],
-  options: [['--out <dir>', 'also write the report (Markdown, HTML) and its picture here']],
+  arguments: [
+    Object.keys(studies).join(' or '),
+    'paper, run, board, verify, compare, fit or regress',
+    'of run: suite=smoke, quick or full, or tasks; of the others: a task, an entry, a table',
+  ],
+  options: [
+    ['--out <dir>', 'also write the report (Markdown, HTML) and its picture here'],
+    ['--entry <id>', 'run: only this entry of each task'],
+    ['--seeds <n>', 'run: seeds of each entry (full 5, quick 3, smoke 1)'],
+    ['--jobs <n>', 'run: runs at a time, one thread each (default: all cores)'],
+    ['--boards <dir>', 'folder of leaderboards, when not those of this checkout'],
+  ],
   examples: ['anneal study efficiency paper', 'anneal study efficiency paper --out docs/studies'],
-  async run(io, [name = '', what = ''], options) {
-    return await pick('what', pick('study', studies, name), what)(io, options)
+  async run(io, [name = '', what = '', ...words], options) {
+    return await pick('what', pick('study', studies, name), what)(io, options, words)
   },
 }
 

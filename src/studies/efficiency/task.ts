@@ -137,3 +137,9 @@ export function withSettings(recipe: Recipe, settings: Readonly<Record<string, S
   }
   return changed
 }
+
+/** A baseline whose recipe, until it is tuned, has the settings of its first trial. */
+export const withBestGuess = (baseline: Baseline): Baseline => ({
+  ...baseline,
+  recipe: withSettings(baseline.recipe, baseline.trials[0] ?? {}),
+})

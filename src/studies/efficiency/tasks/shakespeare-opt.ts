@@ -2,7 +2,7 @@
  * The fixed-model track on characters: one small GPT, one batch size, one text; only the optimizer and its schedule differ.
  * So a difference between two rows is the optimizer's, at this scale.
  */
-import type { Baseline, Recipe, Setting, Task } from '../task.ts'
+import { withBestGuess, type Baseline, type Recipe, type Setting, type Task } from '../task.ts'
 import { bundledText, trainText } from '../text-trainer.ts'
 
 const model = { kind: 'gpt-2019', width: 64, layers: 2, heads: 2 } as const
@@ -112,9 +112,9 @@ export const shakespeareOptimizers: Task = {
   headline: 2,
   quick: 2.3,
   smoke: { target: 2.5, entries: ['adam', 'muon'] },
-  evalEvery: 20,
+  evalEvery: 10,
   budgetFlop: 1.2e12,
   samples: 'characters',
-  baselines,
+  baselines: baselines.map(withBestGuess),
   train: trainText,
 }
