@@ -1,8 +1,11 @@
 /** Models of characters by the name that recipes call them. */
 import { gpt2019, modern2024 } from './language.ts'
 import type { TextModelKind } from './text-model.ts'
+import { transformer2017, transformer2023 } from './transformer.ts'
 
 export const textModels: Readonly<Record<string, TextModelKind>> = {
+  'transformer-2017': transformer2017,
   'gpt-2019': gpt2019,
+  'transformer-2023': transformer2023,
   'modern-2024': modern2024,
 }

@@ -2,40 +2,17 @@
  * The fixed-model track on characters: one small GPT, one batch size, one text; only the optimizer and its schedule differ.
  * So a difference between two rows is the optimizer's, at this scale.
  */
-import { withBestGuess, type Baseline, type Recipe, type Setting, type Task } from '../task.ts'
+import { withBestGuess, type Baseline, type Recipe, type Task } from '../task.ts'
+import { entered, pairs, textRecipe, type TextChanges } from './text-recipes.ts'
 import { bundledText, trainText } from '../text-trainer.ts'
 
 const model = { kind: 'gpt-2019', width: 64, layers: 2, heads: 2 } as const
 
-/** Whatever an optimizer does not use stands at its usual value. */
-export const plainOptimizer = {
-  name: 'sgd',
-  rate: 1,
-  adamRate: 0.01,
-  momentum: 0.9,
-  beta1: 0.9,
-  beta2: 0.999,
-  weightDecay: 0,
-  clip: 0,
-} as const
-export const constant = { kind: 'constant', warmup: 0, cooldown: 0 } as const
-
-const recipe = (steps: number, optimizer: object, schedule: object = {}): Recipe => ({
-  steps,
-  batch: 16,
-  context: 32,
-  model,
-  optimizer: { ...plainOptimizer, ...optimizer },
-  schedule: { ...constant, ...schedule },
-})
-
-/** Every pair of two lists of settings, the best guess first. */
-export const pairs = (
-  first: readonly [key: string, values: readonly Setting[]],
-  second: readonly [key: string, values: readonly Setting[]],
-): Baseline['trials'] => first[1].flatMap((a) => second[1].map((b) => ({ [first[0]]: a, [second[0]]: b })))
-
-const entered = '2026-11-25'
+const recipe = (
+  steps: number,
+  optimizer: TextChanges['optimizer'],
+  schedule: TextChanges['schedule'] = {},
+): Recipe => textRecipe({ steps, model, optimizer: { ...optimizer }, schedule })
 
 const baselines: readonly Baseline[] = [
   {
@@ -44,8 +21,8 @@ const baselines: readonly Baseline[] = [
     dates: { idea: '1951-09-01', adopted: '2010-09-26', entered },
     sources:
       'A Stochastic Approximation Method (Robbins & Monro); Recurrent neural network based language model (Mikolov et al., Interspeech 2010)',
-    recipe: recipe(3400, { name: 'sgd' }),
-    trials: pairs(['optimizer.rate', [1, 0.5, 2, 1.5, 3, 0.25]], ['optimizer.clip', [0, 1]]),
+    recipe: recipe(6800, { name: 'sgd' }),
+    trials: pairs(['optimizer.rate', [0.5, 0.7, 1, 0.35, 1.5, 0.25]], ['optimizer.clip', [0, 1]]),
     endless: true,
   },
   {
@@ -54,7 +31,7 @@ const baselines: readonly Baseline[] = [
     dates: { idea: '1964-01-01', adopted: '2013-06-16', entered },
     sources:
       'Some methods of speeding up the convergence of iteration methods (Polyak, 1964, day unknown); On the importance of initialization and momentum in deep learning (Sutskever et al., ICML 2013)',
-    recipe: recipe(3400, { name: 'momentum' }),
+    recipe: recipe(6800, { name: 'momentum' }),
     trials: pairs(['optimizer.rate', [0.1, 0.15, 0.2, 0.05, 0.3, 0.03]], ['optimizer.clip', [0, 1]]),
     endless: true,
   },
@@ -63,7 +40,7 @@ const baselines: readonly Baseline[] = [
     title: 'Adam, constant rate',
     dates: { idea: '2014-12-22', adopted: '2015-05-07', entered },
     sources: 'Adam: A Method for Stochastic Optimization (Kingma & Ba, arXiv 1412.6980; ICLR 2015)',
-    recipe: recipe(3400, { name: 'adamw' }),
+    recipe: recipe(6800, { name: 'adamw' }),
     trials: pairs(
       ['optimizer.rate', [0.003, 0.004, 0.006, 0.002, 0.008, 0.001]],
       ['schedule.warmup', [0, 100]],
@@ -113,7 +90,7 @@ export const shakespeareOptimizers: Task = {
   quick: 2.3,
   smoke: { target: 2.5, entries: ['adam', 'muon'] },
   evalEvery: 10,
-  budgetFlop: 1.2e12,
+  budgetFlop: 2.4e12,
   samples: 'characters',
   baselines: baselines.map(withBestGuess),
   train: trainText,
