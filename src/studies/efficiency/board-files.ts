@@ -61,14 +61,16 @@ export type Run = z.output<typeof runSchema>
 export type CurvePoint = Run['curve'][number]
 
 const trialSchema = z.strictObject({
+  /** Number of its settings in the list of the task. */
   trial: integer,
+  seed: integer,
   settings: z.record(z.string(), setting),
   ended: z.enum(['reached', 'declared', 'budget', 'diverged', 'dearer']),
   /** To the headline target; null where it was not reached. */
   flop: integer.nullable(),
   step: integer.nullable(),
-  /** The last metric; null where it was no number. */
-  last: z.number().nullable(),
+  /** How far the last metric was from the target; 1e9 where it was no number. */
+  miss: z.number(),
   /** Charged to tuning. */
   spent: integer,
 })
@@ -111,7 +113,9 @@ export function writeEntry(folder: string, entry: Entry, recipe: Recipe): void {
 export const readRuns = (folder: string): readonly Run[] =>
   readLines(join(folder, 'runs.jsonl'), runSchema).toSorted((a, b) => a.seed - b.seed)
 export const readTrials = (folder: string): readonly Trial[] =>
-  readLines(join(folder, 'tuning.jsonl'), trialSchema).toSorted((a, b) => a.trial - b.trial)
+  readLines(join(folder, 'tuning.jsonl'), trialSchema).toSorted(
+    (a, b) => a.trial - b.trial || a.seed - b.seed,
+  )
 
 /** Cuts off what a killed process left of its last line. */
 export function repairLines(folder: string): void {

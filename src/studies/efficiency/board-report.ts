@@ -8,6 +8,7 @@ import { ratio, recordVerdict, summarise, type Summary } from './compare.ts'
 import { chargedFlop, type Task } from './task.ts'
 import { declaredStop } from './time-to-target.ts'
 import { trendOf, type Trend } from './trend.ts'
+import { chosenTrial } from './tune.ts'
 
 export interface Board {
   readonly task: Task
@@ -162,16 +163,17 @@ function comparison({ task, entries }: Board): Section {
 const tuning = ({ entries }: Board): Section => ({
   title: 'What tuning cost',
   paragraphs: [
-    'Shown beside the result and never added to it. Every entry had the same number of trials, on a seed of their own; a trial ended once it was dearer than the best. All are in tuning.jsonl.',
+    'Shown beside the result and never added to it. Every entry had the same number of settings to try, on a seed of its own; the best three within 1.5 times the best were run with two more seeds, and the one that missed least and cost least was chosen. A trial ended once it was 1.5 times as dear as the best. All are in tuning.jsonl.',
   ],
   table: [
-    ['entry', 'trials', 'reached', 'dearer than the best', 'diverged', 'TFLOP in all', 'chosen'],
+    ['entry', 'settings', 'runs', 'reached', 'too dear', 'diverged', 'TFLOP in all', 'chosen'],
     ...entries.map(({ entry, trials }) => {
       const ended = (how: string): string => String(trials.filter((trial) => trial.ended === how).length)
-      const best = trials.toSorted((a, b) => (a.flop ?? Infinity) - (b.flop ?? Infinity))[0]
+      const [best] = chosenTrial(trials)
       return [
         entry.title,
-        entry.tuning === 'unknown' ? 'unknown' : String(entry.tuning.trials),
+        entry.tuning === 'unknown' ? 'unknown' : String(new Set(trials.map(({ trial }) => trial)).size),
+        String(trials.length),
         ended('reached'),
         ended('dearer'),
         ended('diverged'),

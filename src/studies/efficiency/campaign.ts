@@ -26,7 +26,7 @@ import { inParallel, Progress } from './progress.ts'
 import type { Baseline, Recipe, Task } from './task.ts'
 import { firstCrossing } from './time-to-target.ts'
 import { machineKind, trainOnce } from './train-once.ts'
-import { cheapest, chosenRecipe, runTrial } from './tune.ts'
+import { chosenRecipe, missingTrials, runTrial } from './tune.ts'
 
 export interface CampaignOptions {
   readonly boards: string
@@ -170,27 +170,29 @@ async function prepareEntry(
       fix: 'delete tuning.jsonl and runs.jsonl to tune again',
     })
   }
-  const missing = baseline.trials
-    .map((_, trial) => trial)
-    .filter((i) => !trials.some(({ trial }) => trial === i))
-  const finished = await queue(
-    `tuning ${task.id}/${baseline.id}`,
-    missing,
-    options,
-    async (trial, progress) => {
-      const label = `${task.id}/${baseline.id} ${JSON.stringify(baseline.trials[trial])}`
-      const steps = Number(baseline.trials[trial]!['steps'] ?? baseline.recipe['steps'])
-      const done = await runTrial(task, baseline, trial, () => cheapest(trials), {
-        ...(options.signal ? { signal: options.signal } : {}),
-        point: (_, measured) => progress.measured(label, measured, steps),
-      })
-      if (!done) return
-      progress.finished(label)
-      trials.push(done)
-      appendTrial(folder, done)
-    },
-  )
-  if (!finished) return false
+  // Two rounds: which settings the second one has, the first one decides.
+  for (const round of ['trials', 'finalists']) {
+    // oxlint-disable-next-line no-await-in-loop -- as said
+    const finished = await queue(
+      `${round} of ${task.id}/${baseline.id}`,
+      missingTrials(baseline, trials),
+      options,
+      async (job, progress) => {
+        const settings = baseline.trials[job.trial]!
+        const label = `${JSON.stringify(settings)} seed ${job.seed}`
+        const steps = Number(settings['steps'] ?? baseline.recipe['steps'])
+        const done = await runTrial(task, baseline, job, trials, {
+          ...(options.signal ? { signal: options.signal } : {}),
+          point: (_, measured) => progress.measured(label, measured, steps),
+        })
+        if (!done) return
+        progress.finished(label)
+        trials.push(done)
+        appendTrial(folder, done)
+      },
+    )
+    if (!finished) return false
+  }
   const { id, title, dates, sources } = baseline
   const entry: Entry = {
     id,
