@@ -45,7 +45,12 @@ export async function checkProgress(
 ): Promise<Checked | null> {
   const reachedAt = (curve: readonly CurvePoint[]): number | null =>
     firstCrossing(curve, target, task.sense)?.[0] ?? null
-  const wanted = predictionInterval(runs.map(({ curve }) => reachedAt(curve)))
+  // Crossings are seen at evaluations only, so a cost is known to one of them.
+  const grain = runs[0]?.curve[0]?.[0] ?? 0
+  const wanted = predictionInterval(
+    runs.map(({ curve }) => reachedAt(curve)),
+    grain,
+  )
   if (!wanted) return null
   const done = await trainOnce(task, recipe, runs.length, {
     ...watch,
@@ -57,15 +62,19 @@ export async function checkProgress(
   return { entry: entry.id, kind: 'progress', found, wanted, fine }
 }
 
-/** Where the next cost lies with 99 %, on ln FLOP; null for fewer than three costs, or where one is missing. */
+/**
+ * Where the next cost lies with 99 %, on ln FLOP, and `grain` more at both ends; null for fewer than three costs, or where one
+ * is missing.
+ */
 export function predictionInterval(
   costs: readonly (number | null)[],
+  grain = 0,
 ): readonly [low: number, high: number] | null {
   const known = costs.filter((cost) => cost !== null)
   if (known.length < 3 || known.length < costs.length) return null
   const { count, mean, deviation } = moments(known.map(Math.log))
   const reach = studentQuantile(0.995, count - 1) * deviation * Math.sqrt(1 + 1 / count)
-  return [Math.exp(mean - reach), Math.exp(mean + reach)]
+  return [Math.exp(mean - reach) - grain, Math.exp(mean + reach) + grain]
 }
 
 /** Boards of a folder, or as a commit has them; `use` gets the folder. */
