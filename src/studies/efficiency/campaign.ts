@@ -63,25 +63,30 @@ async function queue<T>(
   return !signal?.aborted
 }
 
-/** Tunes entries that are not tuned yet, then runs seeds 0 to `seeds` - 1 of all. False when interrupted. */
+/**
+ * Task by task: tunes entries that are not tuned yet, then runs seeds 0 to `seeds` - 1 of all. False when interrupted.
+ */
 export async function runForBoards(
   selected: readonly Selected[],
   seeds: number,
   options: CampaignOptions,
 ): Promise<boolean> {
-  for (const one of selected) {
-    // oxlint-disable-next-line no-await-in-loop -- trials of one entry fill the machine
-    if (!(await prepareEntry(one, seeds, options))) return false
+  for (const task of new Set(selected.map((one) => one.task))) {
+    const own = selected.filter((one) => one.task === task)
+    // oxlint-disable-next-line no-await-in-loop -- runs of one entry fill the machine
+    for (const one of own) if (!(await prepareEntry(one, seeds, options))) return false
+    const missing = own.flatMap(({ baseline }) => {
+      const folder = folderOf(options.boards, task, baseline)
+      const { recipe, runs } = readUnfinished(folder)
+      const done = new Set(runs.map(({ seed }) => seed))
+      return Array.from({ length: seeds }, (_, seed) => ({ task, baseline, recipe, folder, seed })).filter(
+        ({ seed }) => !done.has(seed),
+      )
+    })
+    // oxlint-disable-next-line no-await-in-loop -- as said
+    if (!(await runSeeds(`seeds of ${task.id}`, missing, options))) return false
   }
-  const missing = selected.flatMap(({ task, baseline }) => {
-    const folder = folderOf(options.boards, task, baseline)
-    const { recipe, runs } = readUnfinished(folder)
-    const done = new Set(runs.map(({ seed }) => seed))
-    return Array.from({ length: seeds }, (_, seed) => ({ task, baseline, recipe, folder, seed })).filter(
-      ({ seed }) => !done.has(seed),
-    )
-  })
-  return await runSeeds('seeds', missing, options)
+  return true
 }
 
 interface SeedJob {
