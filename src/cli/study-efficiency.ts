@@ -99,34 +99,36 @@ export const run: Part = async (io, options, words) => {
 
 /** Boards of the named tasks, or of all that have entries; `published` is the board of other people's series. */
 export const board: Part = async (io, options, words) => {
-  const { leaderboards, readEntries } = await import('../studies/efficiency/board-files.ts')
-  const { checkBoard, checkPublished, readBoard, writeBoard, writePublished } =
-    await import('../studies/efficiency/board.ts')
+  const { readEntries } = await import('../studies/efficiency/board-files.ts')
+  const made = await import('../studies/efficiency/board.ts')
   const { tasks, taskNamed } = await import('../studies/efficiency/tasks/index.ts')
-  const boards = text(options, 'boards') ?? leaderboards
+  const boards = await boardsOf(options)
   const wanted = words.filter((word) => word !== 'published')
   const chosen =
     words.length > 0 ? wanted.map(taskNamed) : tasks.filter(({ id }) => readEntries(boards, id).length > 0)
-  const published = words.length === 0 || words.includes('published')
+  const [check, pages] = [options['check'] === true, text(options, 'out')]
   const written: string[] = []
   const says: Record<string, string> = {}
   for (const task of chosen) {
-    const made = readBoard(task, boards)
-    says[task.id] = made.trend.says
-    if (options['check'] === true) checkBoard(made, boards)
-    else written.push(...writeBoard(made, boards))
+    const one = made.readBoard(task, boards)
+    says[task.id] = one.trend.says
+    if (check) made.checkBoard(one, boards)
+    else written.push(...made.writeBoard(one, boards))
+    if (pages === undefined) continue
+    if (check) made.checkPages(made.boardPages(one), pages, task.id)
+    else written.push(...made.writePages(made.boardPages(one), pages))
   }
-  if (published) {
-    if (options['check'] === true) checkPublished(boards)
-    else written.push(...writePublished(boards))
+  if (words.length === 0 || words.includes('published')) {
+    if (check) made.checkPublished(boards)
+    else written.push(...made.writePublished(boards))
+    if (pages !== undefined && check) made.checkPages(made.publishedPages(), pages, 'published')
+    else if (pages !== undefined) written.push(...made.writePages(made.publishedPages(), pages))
   }
-  io.result(
-    [
-      ...Object.entries(says).map(([id, line]) => `${id}: ${line}`),
-      ...written.map((path) => `written: ${path}`),
-    ].join('\n') || 'every generated file is what its entries make',
-    { says, written },
-  )
+  const lines = Object.entries(says).map(([id, line]) => `${id}: ${line}`)
+  const after = check
+    ? ['every generated file is what its entries make']
+    : written.map((path) => `written: ${path}`)
+  io.result([...lines, ...after].join('\n'), { says, written })
   return 0
 }
 

@@ -22,7 +22,7 @@ export const study: Command = {
     'of run: suite=smoke, quick or full, or tasks; of the others: a task, an entry, a table',
   ],
   options: [
-    ['--out <dir>', 'also write the report (Markdown, HTML) and its picture here'],
+    ['--out <dir>', 'paper, board: also write the report (Markdown, HTML) and its pictures here'],
     ['--entry <id>', 'run: only this entry of each task'],
     ['--seeds <n>', 'run: seeds of each entry (full 5, quick 3, smoke 1)'],
     ['--jobs <n>', 'run: runs at a time, one thread each (default: all cores)'],

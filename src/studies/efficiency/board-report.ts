@@ -37,14 +37,15 @@ const range = ([low, high]: readonly [number, number], show: (value: number) => 
 const cost = ({ flop, reached, seeds, atLeast }: Summary): string =>
   flop === null ? `> ${giga(atLeast)} (${reached} of ${seeds})` : giga(flop)
 
-export function boardReport(board: Board): Report {
+/** `pictures`: what the names of its pictures begin with. */
+export function boardReport(board: Board, pictures = ''): Report {
   const { task } = board
   return {
     title: task.title,
     commands: [`anneal study efficiency run ${task.id}`, `anneal study efficiency board ${task.id}`],
     sections: [
-      headline(board),
-      ladder(board),
+      headline(board, pictures),
+      ladder(board, pictures),
       declared(board),
       comparison(board),
       tuning(board),
@@ -54,7 +55,7 @@ export function boardReport(board: Board): Report {
   }
 }
 
-function headline({ task, entries, trend }: Board): Section {
+function headline({ task, entries, trend }: Board, pictures: string): Section {
   const target = { target: task.headline, sense: task.sense }
   return {
     title: `GFLOP to ${task.headline} ${task.metric}`,
@@ -68,7 +69,7 @@ function headline({ task, entries, trend }: Board): Section {
         : []),
     ],
     picture: {
-      file: 'trend.svg',
+      file: `${pictures}trend.svg`,
       says: `Compute to ${task.headline} against the year each recipe came into use. ${trend.says}`,
     },
     table: [
@@ -91,11 +92,11 @@ function headline({ task, entries, trend }: Board): Section {
   }
 }
 
-const ladder = ({ task, entries }: Board): Section => ({
+const ladder = ({ task, entries }: Board, pictures: string): Section => ({
   title: 'The whole ladder',
   paragraphs: ['GFLOP to every target, from the same runs: which recipe is cheapest depends on the target.'],
   picture: {
-    file: 'ladder.svg',
+    file: `${pictures}ladder.svg`,
     says: `Compute of each entry to each target: ${task.ladder.join(', ')}`,
   },
   table: [

@@ -3,6 +3,7 @@ import { cpSync, existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } 
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { after, test } from 'node:test'
+import { fileURLToPath } from 'node:url'
 import { UserError } from '../../errors.ts'
 import {
   appendRun,
@@ -15,7 +16,15 @@ import {
   repairLines,
   writeEntry,
 } from './board-files.ts'
-import { checkBoard, checkPublished, readBoard, writeBoard } from './board.ts'
+import {
+  boardPages,
+  checkBoard,
+  checkPages,
+  checkPublished,
+  publishedPages,
+  readBoard,
+  writeBoard,
+} from './board.ts'
 import { fitTable } from './fit-table.ts'
 import { tasks } from './tasks/index.ts'
 import { missingTrials } from './tune.ts'
@@ -177,10 +186,14 @@ test('a table whose cost has no known unit is refused by its line', () => {
 })
 
 test('committed boards obey the rules, and their generated files are what their entries make', () => {
+  const docs = fileURLToPath(new URL('../../../docs/studies', import.meta.url))
   checkPublished(leaderboards)
+  checkPages(publishedPages(), docs, 'published')
   for (const one of tasks) {
     if (!existsSync(join(leaderboards, one.id))) continue
-    checkBoard(readBoard(one, leaderboards), leaderboards)
+    const board = readBoard(one, leaderboards)
+    checkBoard(board, leaderboards)
+    checkPages(boardPages(board), docs, one.id)
     for (const { entry, trials } of readEntries(leaderboards, one.id)) {
       const known = one.baselines.find(({ id }) => id === entry.id)
       if (known) assert.deepEqual(missingTrials(known, trials), [], `${one.id}/${entry.id}`)

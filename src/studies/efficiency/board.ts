@@ -3,7 +3,7 @@ import { join } from 'node:path'
 import { existsSync, readFileSync } from 'node:fs'
 import { makeFolder, writeTextAtomically } from '../../data/files.ts'
 import { failure } from '../../errors.ts'
-import { reportMarkdown } from '../report.ts'
+import { reportHtml, reportMarkdown, type Report } from '../report.ts'
 import { ladderFigure, trendFigure } from './board-figure.ts'
 import { readEntries } from './board-files.ts'
 import { boardCsv, boardOf, boardReport, type Board } from './board-report.ts'
@@ -96,3 +96,33 @@ export const writePublished = (boards: string): readonly string[] =>
 
 export const checkPublished = (boards: string): void =>
   checkFiles(join(boards, publishedFolder), publishedFiles(), 'published')
+
+/** The same report as pages that need nothing beside them but their pictures; for docs/studies. */
+export function boardPages(board: Board): Readonly<Record<string, string>> {
+  const name = `efficiency-${board.task.id}`
+  const pictures = {
+    [`${name}-trend.svg`]: trendFigure(board),
+    [`${name}-ladder.svg`]: ladderFigure(board),
+  }
+  return pagesOf(name, boardReport(board, `${name}-`), pictures)
+}
+
+export function publishedPages(): Readonly<Record<string, string>> {
+  const published = readPublished()
+  const name = 'efficiency-published'
+  const picture = `${name}.svg`
+  return pagesOf(name, publishedReport(published, picture), { [picture]: publishedFigure(published) })
+}
+
+const pagesOf = (name: string, report: Report, pictures: Readonly<Record<string, string>>) => ({
+  ...pictures,
+  [`${name}.md`]: reportMarkdown(report),
+  [`${name}.html`]: reportHtml(report, pictures),
+})
+
+/** Writes pages, and says where they lie. */
+export const writePages = (pages: Readonly<Record<string, string>>, folder: string): readonly string[] =>
+  writeFiles(folder, pages)
+
+export const checkPages = (pages: Readonly<Record<string, string>>, folder: string, name: string): void =>
+  checkFiles(folder, pages, `${name} --out docs/studies`)

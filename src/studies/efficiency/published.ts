@@ -64,7 +64,7 @@ const dated: readonly Series[] = [
     note: rulesChanged,
   },
   {
-    name: 'nanoGPT speedrun, optimizer track, records',
+    name: 'nanoGPT speedrun, optimizers, steps',
     file: 'nanogpt_speedrun_track3_steps.csv',
     measures: 'steps to the same loss with model, batch and data fixed; hides what an optimizer costs',
     columns: {
@@ -225,7 +225,8 @@ const cellText = (cell: string | number | null): string => (cell === null ? '' :
 const rate = ({ months, interval: [low, high] }: Halving): string =>
   `${months.toFixed(2)} [${low.toFixed(2)}, ${high.toFixed(2)}]`
 
-export function publishedReport({ series, lists }: Published): Report {
+/** `picture`: name of its picture. */
+export function publishedReport({ series, lists }: Published, picture = 'published.svg'): Report {
   return {
     title: 'Published series, read-only',
     commands: ['anneal study efficiency board published'],
@@ -237,7 +238,7 @@ export function publishedReport({ series, lists }: Published): Report {
           ...new Set(series.flatMap(({ note }) => note || [])),
         ],
         picture: {
-          file: 'published.svg',
+          file: picture,
           says: 'Cheapest so far of each series over its first cost, against the date; units differ',
         },
         table: [
@@ -275,7 +276,7 @@ export function publishedReport({ series, lists }: Published): Report {
 }
 
 const [width, height] = [960, 520]
-const plot = { left: 64, right: 640, top: 56, bottom: 470 }
+const plot = { left: 64, right: 600, top: 56, bottom: 470 }
 
 export function publishedFigure({ series }: Published): string {
   const factors = series.map(({ frontier }) => frontier[0]!.cost / frontier.at(-1)!.cost)
@@ -308,7 +309,10 @@ export function publishedFigure({ series }: Published): string {
     parts.push(
       line(plot.right + 16, at, plot.right + 52, at, `${stroke} stroke-dasharray="${dash}"`),
       marker(shape, plot.right + 34, at, 4.5, `fill="none" ${stroke}`),
-      text(plot.right + 60, at + 4, `${name}: ${factors[i]!.toFixed(0)}x`, { fill: colour, size: 12 }),
+      text(plot.right + 60, at + 4, `${name}: ${factors[i]!.toFixed(factors[i]! < 10 ? 1 : 0)}x`, {
+        fill: colour,
+        size: 12,
+      }),
     )
   })
   return svg(
