@@ -71,7 +71,7 @@ test('the same job gives the same integers and the same bits, another seed other
   assert.ok(first.measured[1]!.metric < first.measured[0]!.metric && first.test! < 4.2)
 })
 
-for (const kind of ['transformer-2017', 'transformer-2023']) {
+for (const kind of ['lstm-2015', 'transformer-2017', 'transformer-2023']) {
   test(`${kind} learns, and its counts are integers that grow by the step`, async () => {
     const { measured } = await all({ recipe: tiny(kind, 'adamw'), seed: 0, evalEvery: 20 })
     const [first, second] = measured.map(({ phases: counts }) => counts)

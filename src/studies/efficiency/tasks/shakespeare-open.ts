@@ -10,6 +10,48 @@ const size = { width: 64, layers: 2, heads: 2 } as const
 
 const baselines: readonly Baseline[] = [
   {
+    id: 'rnn-2012',
+    title: 'Recurrent network of 2012: tanh, SGD with clipped gradients',
+    dates: { idea: '2012-11-21', adopted: '2012-11-21', entered },
+    sources:
+      'Recurrent neural network based language model (Mikolov et al., Interspeech 2010); On the difficulty of training recurrent neural networks (Pascanu et al., arXiv 1211.5063)',
+    recipe: textRecipe({
+      steps: 10_000,
+      model: { kind: 'rnn-2012', ...size, layers: 1, heads: 1 },
+      optimizer: { name: 'sgd' },
+    }),
+    trials: pairs(['optimizer.rate', [1, 1.5, 0.7, 2, 0.5, 3]], ['optimizer.clip', [1, 0.25]]),
+    endless: true,
+  },
+  {
+    id: 'lstm-2013',
+    title: 'LSTM of 2013: SGD with momentum and clipped gradients',
+    dates: { idea: '2013-06-16', adopted: '2013-08-04', entered },
+    sources:
+      'Long Short-Term Memory (Hochreiter & Schmidhuber, 1997); On the importance of initialization and momentum in deep learning (Sutskever et al., ICML 2013); Generating Sequences With Recurrent Neural Networks (Graves, arXiv 1308.0850)',
+    recipe: textRecipe({
+      steps: 6800,
+      model: { kind: 'lstm-2013', ...size, layers: 1, heads: 1 },
+      optimizer: { name: 'momentum' },
+    }),
+    trials: pairs(['optimizer.rate', [1, 0.5, 0.7, 0.3, 1.5, 2]], ['optimizer.clip', [1, 0.25]]),
+    endless: true,
+  },
+  {
+    id: 'lstm-2015',
+    title: 'LSTM of 2015: open forget gate, Adam',
+    dates: { idea: '2014-12-22', adopted: '2015-07-06', entered },
+    sources:
+      'Adam: A Method for Stochastic Optimization (Kingma & Ba, arXiv 1412.6980); An Empirical Exploration of Recurrent Network Architectures (Jozefowicz et al., ICML 2015)',
+    recipe: textRecipe({
+      steps: 6800,
+      model: { kind: 'lstm-2015', ...size, layers: 1, heads: 1 },
+      optimizer: { name: 'adamw', clip: 1 },
+    }),
+    trials: pairs(['optimizer.rate', [0.01, 0.015, 0.007, 0.02, 0.005, 0.03]], ['schedule.warmup', [0, 100]]),
+    endless: true,
+  },
+  {
     id: 'transformer-2017',
     title: 'Transformer of 2017: norm after sums, sinusoids, Adam with inverse square root',
     dates: { idea: '2017-06-12', adopted: '2017-12-04', entered },
@@ -80,7 +122,7 @@ export const shakespeareOpen: Task = {
   ladder: [2.5, 2.3, 2.2, 2.1, 2],
   headline: 2,
   quick: 2.3,
-  smoke: { target: 2.5, entries: ['transformer-2023', 'speedrun-2024'] },
+  smoke: { target: 2.5, entries: ['rnn-2012', 'lstm-2015'] },
   evalEvery: 10,
   budgetFlop: 2.4e12,
   samples: 'characters',
