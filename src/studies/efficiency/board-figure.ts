@@ -43,6 +43,7 @@ interface Label {
   readonly y: number
   readonly words: string
   readonly fill: string
+  readonly shape?: Shape
 }
 
 /** Labels with the heights they are put at: those that would overlap are moved apart, from top to bottom. */
@@ -68,7 +69,12 @@ export function trendFigure({ task, entries, trend }: Board): string {
   const { at: y, lines } = flopScale(all)
   const parts = [
     text(plot.left, 22, task.title, { size: 14, weight: 600 }),
-    text(plot.left, 42, `GFLOP to each target (${task.metric}) against the date a recipe came into use`, {}),
+    text(
+      plot.left,
+      42,
+      `GFLOP to each target (${task.metric}) against the date a recipe came into use; filled: cheapest so far`,
+      {},
+    ),
     ...lines,
   ]
   for (let year = Math.ceil(2012 + (from + 5) / 12); year <= 2012 + (to + 5) / 12; year++) {
@@ -76,10 +82,12 @@ export function trendFigure({ task, entries, trend }: Board): string {
     parts.push(line(at, plot.bottom, at, plot.bottom + 5, `stroke="${grey}"`))
     parts.push(text(at, plot.bottom + 20, String(year), { anchor: 'middle' }))
   }
+  const onFrontier = new Set(trend.frontier.map(({ name }) => name))
   const ends: Label[] = []
   cells.forEach((row, i) => {
-    const { colour, dash, shape } = look(i)
     const headline = targets[i]!.target === task.headline
+    // The target that ranks has the plainest look, whatever its place on the ladder.
+    const { colour, dash, shape } = look(headline ? 0 : i + 1)
     const reached = row.filter(({ summary }) => summary.flop !== null)
     const points = reached.map(
       ({ entry, summary }) => [x(monthsOf(entry.entry.dates.adopted)), y(summary.flop!)] as const,
@@ -101,7 +109,7 @@ export function trendFigure({ task, entries, trend }: Board): string {
             `stroke="${colour}" stroke-width="2"`,
           ),
         )
-      const fill = headline && !missed ? colour : 'none'
+      const fill = headline && onFrontier.has(entry.entry.id) ? colour : 'none'
       parts.push(
         marker(
           shape,
@@ -132,17 +140,19 @@ export function trendFigure({ task, entries, trend }: Board): string {
   const { halving, moore, frontier } = trend
   if (halving && moore) {
     const [start, end] = [frontier[0]!, frontier.at(-1)!]
-    const stop = start.cost / moore.factor
+    const [x1, y1, x2, y2] = [
+      x(monthsOf(start.date)),
+      y(start.cost),
+      x(monthsOf(end.date)),
+      y(start.cost / moore.factor),
+    ]
+    // It may fall out of the picture, which is made for our costs.
+    const part = Math.min(1, (plot.bottom - y1) / (y2 - y1))
+    const stop = [round(x1 + part * (x2 - x1)), round(y1 + part * (y2 - y1))] as const
     parts.push(
-      line(
-        round(x(monthsOf(start.date))),
-        round(y(start.cost)),
-        round(x(monthsOf(end.date))),
-        round(y(stop)),
-        `stroke="${grey}" stroke-width="1.5" stroke-dasharray="1 3"`,
-      ),
+      line(round(x1), round(y1), ...stop, `stroke="${grey}" stroke-width="1.5" stroke-dasharray="1 3"`),
+      text(stop[0] + 6, stop[1] - 6, `Moore’s Law: ${moore.factor.toFixed(1)}x`, {}),
     )
-    ends.push({ y: y(stop), words: `Moore’s Law: ${moore.factor.toFixed(1)}x`, fill: grey })
   }
   for (const [{ words, fill }, place] of apart(ends, 16))
     parts.push(text(plot.right + 8, place + 4, words, { fill }))
@@ -204,20 +214,14 @@ export function ladderFigure({ task, entries }: Board): string {
         y: last[1],
         words: `${entry.id}${reached.length < costs.length ? ' (not further)' : ''}`,
         fill: colour,
+        shape,
       })
   })
-  for (const [{ words, fill }, place] of apart(ends, 18)) {
-    const i = rows.findIndex(({ entry }) => words.startsWith(entry.id))
+  for (const [{ words, fill, shape = 'circle' }, place] of apart(ends, 18)) {
     parts.push(
-      marker(
-        look(Math.max(0, i)).shape,
-        plot.right + 14,
-        place,
-        5,
-        `fill="${fill}" stroke="${fill}" stroke-width="1.6"`,
-      ),
+      marker(shape, plot.right + 14, place, 5, `fill="${fill}" stroke="${fill}" stroke-width="1.6"`),
+      text(plot.right + 26, place + 4, words, { fill }),
     )
-    parts.push(text(plot.right + 26, place + 4, words, { fill }))
   }
   return svg({ width, height, says: `GFLOP of ${rows.length} entries to ${task.ladder.join(', ')}` }, parts)
 }
