@@ -89,7 +89,8 @@ export const entryFolder = (
   { task, dates, id }: Pick<Entry, 'task' | 'dates' | 'id'>,
 ): string => join(boards, task, 'entries', `${dates.entered}-${id}`)
 
-export const sha256Of = (text: string): string => createHash('sha256').update(text).digest('hex')
+export const sha256Of = (content: string | Uint8Array): string =>
+  createHash('sha256').update(content).digest('hex')
 export const recipeHash = (recipe: Recipe): string => sha256Of(JSON.stringify(recipe))
 
 const sealed = (value: object): string =>

@@ -13,6 +13,7 @@ import { tasks } from './tasks/index.ts'
 import { textRecipe } from './tasks/text-recipes.ts'
 import { madeTask } from './testing.ts'
 import { scheduled, textRecipeSchema, trainText } from './text-trainer.ts'
+import { trainOnce } from './train-once.ts'
 import { verifyRun } from './verify.ts'
 
 const scratch = mkdtempSync(join(tmpdir(), 'anneal-campaign-'))
@@ -235,4 +236,12 @@ test('a recipe with a setting that is none is refused by name', async () => {
     assert.match(error.message, /schedule\.kind.*sawtooth/)
     return true
   })
+})
+
+test('other data than the task was made for is refused before anything is trained', async () => {
+  const data = { file: 'data/text/README.md', sha256: sha256Of('something else') }
+  await assert.rejects(
+    trainOnce({ ...task, data }, baseline.recipe, 0),
+    /README\.md: got sha256 [0-9a-f]{64}; expected/,
+  )
 })

@@ -1,7 +1,10 @@
 /** One run of a recipe with one seed, to the end it declares, to its budget, or to where whoever asked has seen enough. */
+import { readFileSync } from 'node:fs'
+import { fileURLToPath } from 'node:url'
 import { findCompiler } from '../../compiler/runtime/toolchain.ts'
 import { machine } from '../../compiler/runtime/machine.ts'
-import type { CurvePoint, Run } from './board-files.ts'
+import { failure } from '../../errors.ts'
+import { sha256Of, type CurvePoint, type Run } from './board-files.ts'
 import { chargedFlop, noPhases, type Measurement, type PhaseCounts, type Recipe, type Task } from './task.ts'
 
 export interface Watch {
@@ -21,11 +24,12 @@ export interface Outcome {
 
 /** Null when it was interrupted. */
 export async function trainOnce(
-  task: Pick<Task, 'train' | 'evalEvery' | 'budgetFlop'>,
+  task: Pick<Task, 'train' | 'evalEvery' | 'budgetFlop' | 'data'>,
   recipe: Recipe,
   seed: number,
   { signal, point }: Watch = {},
 ): Promise<Outcome | null> {
+  checkData(task.data)
   const started = performance.now()
   const curve: CurvePoint[] = []
   let counts = noPhases
@@ -52,6 +56,22 @@ export async function trainOnce(
   } finally {
     await training.return({})
   }
+}
+
+const checked = new Set<string>()
+
+/** Other data would be another task. */
+function checkData(data: Task['data']): void {
+  if (!data || checked.has(data.sha256)) return
+  const found = sha256Of(readFileSync(fileURLToPath(new URL(`../../../${data.file}`, import.meta.url))))
+  if (found !== data.sha256)
+    throw failure({
+      where: data.file,
+      got: `sha256 ${found}`,
+      expected: `${data.sha256}, the data of the task`,
+      fix: 'restore the file',
+    })
+  checked.add(data.sha256)
 }
 
 /** What the bits of a metric depend on besides the program: processor, instructions, C compiler. */
