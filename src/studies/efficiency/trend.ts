@@ -102,6 +102,7 @@ function inWords({ by, target, candidates, frontier, gain, halving, nested }: Om
   if (gain < leastGain) return `No gain worth a rate: ${change}, less than ${leastGain}.`
   if (!halving || !nested)
     return `${change}; with ${frontier.length} on the frontier there is no rate to fit.`
-  const spread = `${nested.low.toFixed(0)} to ${Number.isFinite(nested.high) ? nested.high.toFixed(0) : 'never'}`
-  return `${change}: a halving in ${halving.months.toFixed(0)} months by ${by} dates (${spread} when seeds are drawn anew; ${halving.line.points} points that depend on each other, one task, one scale).`
+  const show = (months: number): string => (Number.isFinite(months) ? months.toFixed(0) : 'never')
+  const range = (low: number, high: number): string => `${show(low)} to ${show(high)}`
+  return `${change}: a halving in ${halving.months.toFixed(0)} months by ${by} dates, where a line through ${halving.line.points} points that depend on each other is good for ${range(...halving.interval)} (Student’s 95 %) and drawing seeds anew for ${range(nested.low, nested.high)}. One task, one scale.`
 }
