@@ -8,17 +8,26 @@ import { badUsage, didYouMean } from '../errors.ts'
 import type { Report } from '../studies/report.ts'
 import type { Command, Io, Options } from './command.ts'
 import { formatTable } from './format.ts'
+import { scaling, scalingOptions } from './study-scaling.ts'
 
-type Part = (io: Io, options: Options) => Promise<0 | 1>
+type Part = (io: Io, options: Options) => Promise<0 | 1 | 130>
 
 const studies: Readonly<Record<string, Readonly<Record<string, Part>>>> = {
   efficiency: { paper },
+  scaling,
 }
 
 export const study: Command = {
-  arguments: [Object.keys(studies).join(' or '), 'paper'],
-  options: [['--out <dir>', 'also write the report (Markdown, HTML) and its picture here']],
-  examples: ['anneal study efficiency paper', 'anneal study efficiency paper --out docs/studies'],
+  arguments: [Object.keys(studies).join(' or '), 'paper; plan, run, fit, register, check, report'],
+  options: [
+    ['--out <dir>', 'also write the report (Markdown, HTML) and its picture here'],
+    ...scalingOptions,
+  ],
+  examples: [
+    'anneal study efficiency paper',
+    'anneal study efficiency paper --out docs/studies',
+    'anneal study scaling plan --series short',
+  ],
   async run(io, [name = '', what = ''], options) {
     return await pick('what', pick('study', studies, name), what)(io, options)
   },
