@@ -5,7 +5,7 @@
 import { mkdirSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { badUsage } from '../errors.ts'
-import { series, type SeriesName } from '../studies/scaling/series.ts'
+import { series, type SeriesName } from '../studies/scaling/budgets.ts'
 import type { Io, Options } from './command.ts'
 import { formatTable } from './format.ts'
 import { withInterrupt } from './interrupt.ts'
@@ -85,6 +85,27 @@ export const scaling: Readonly<Record<string, Part>> = {
     )
     if (!finished) return 130
     io.result('all runs are done', { done: true })
+    return 0
+  },
+
+  async sweep(io, options) {
+    const { readSweep, runSweep } = await import('../studies/scaling/sweep.ts')
+    const { sweepTable } = await import('../studies/scaling/scaling-report.ts')
+    const folder = textOf(options, 'folder', 'data/scaling')
+    const finished = await withInterrupt(
+      () => io.note('stopping after this step; the sweep goes on with the same command'),
+      (signal) =>
+        runSweep(folder, {
+          work: textOf(options, 'work', 'runs/scaling'),
+          threads: threadsOf(options),
+          signal,
+          tried: ({ budget, lr, adamLr, loss }) =>
+            io.note(`${budget.toExponential()} lr=${lr} adamLr=${adamLr}: ${loss.toFixed(4)}`),
+        }),
+    )
+    if (!finished) return 130
+    const trials = readSweep(folder)
+    io.result(formatTable(sweepTable(trials)), { trials })
     return 0
   },
 

@@ -18,7 +18,7 @@ const studies: Readonly<Record<string, Readonly<Record<string, Part>>>> = {
 }
 
 export const study: Command = {
-  arguments: [Object.keys(studies).join(' or '), 'paper; plan, run, fit, register, check, report'],
+  arguments: [Object.keys(studies).join(' or '), `paper; or ${Object.keys(scaling).join(', ')}`],
   options: [
     ['--out <dir>', 'also write the report (Markdown, HTML) and its picture here'],
     ...scalingOptions,

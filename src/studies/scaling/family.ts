@@ -42,7 +42,8 @@ export const tokensPerParameter = 20
 const widthStep = 8
 /** Windows a step of the smallest runs, at so many tokens of training; then in proportion to tokens^0.38. */
 const batchRule = { windows: 16, tokens: 500_000, exponent: 0.38 }
-const rates = { lr: 0.02, adamLr: 0.02 }
+/** Peak rates of Muon and of Adam at every width; sweep.ts has the trials they come from. */
+export const rates = { lr: 0.02, adamLr: 0.02 }
 
 /** Parameters that take part in matrix products: layers and head, not the embedding. */
 export const matmulParameters = (width: number): number => layers * 12 * width ** 2 + width * alphabet.length

@@ -1,3 +1,4 @@
+/** The entropy of a grammar against enumeration by hand and against what is sampled. */
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { expectationsOf, GrammarSampler, type Grammar } from './grammar.ts'

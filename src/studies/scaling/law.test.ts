@@ -1,3 +1,4 @@
+/** The fit against laws that are known. */
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { fitLaw, forecast, lawAt } from './law.ts'

@@ -1,3 +1,4 @@
+/** Predictions and stored runs: what is read back, and what was tampered with and is refused. */
 import assert from 'node:assert/strict'
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'

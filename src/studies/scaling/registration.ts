@@ -7,7 +7,6 @@
 import { createHash } from 'node:crypto'
 import { existsSync } from 'node:fs'
 import { join } from 'node:path'
-import { isDeepStrictEqual } from 'node:util'
 import { failure } from '../../errors.ts'
 import { listCheckpoints } from '../../train/checkpoint.ts'
 import type { PlannedRun } from './family.ts'
@@ -119,12 +118,22 @@ export function readRegistration(folder: string): Registration {
     ...analyse(folder, plan),
   }
   for (const [field, value] of Object.entries(now)) {
-    if (isDeepStrictEqual(JSON.parse(JSON.stringify(value)), content[field])) continue
+    if (agrees(value, content[field])) continue
     throw refusal(path, field, `a '${field}' that the stored runs do not give`, {
       expected: 'what anneal study scaling fit says: the file, the plan or a run was edited afterwards',
     })
   }
   return { ...content, sha256 } as unknown as Registration
+}
+
+/** The same tree; numbers up to what another machine's logarithms may differ by. */
+function agrees(now: unknown, then: unknown): boolean {
+  if (typeof now === 'number' && typeof then === 'number') return Math.abs(now - then) <= 1e-6 * Math.abs(now)
+  if (typeof now !== 'object' || now === null || typeof then !== 'object' || then === null)
+    return now === then
+  const [left, right] = [now as Record<string, unknown>, then as Record<string, unknown>]
+  const keys = new Set([...Object.keys(left), ...Object.keys(right)])
+  return [...keys].every((key) => agrees(left[key], right[key]))
 }
 
 const refusal = (path: string, field: string, got: string, { expected }: { expected: string }) =>

@@ -1,9 +1,10 @@
 /** What the scaling study says: its plan, its runs, the law, the prediction as registered, and what came of it. */
 import { existsSync } from 'node:fs'
+import { join } from 'node:path'
 import type { Report, Section } from '../report.ts'
 import { context, heads, layers, tokensPerParameter } from './family.ts'
 import { expectationsOf } from './grammar.ts'
-import { forecast } from './law.ts'
+import { fitLaw, lawAt } from './law.ts'
 import {
   analyse,
   check,
@@ -14,6 +15,7 @@ import {
 } from './registration.ts'
 import { scalingFigure } from './scaling-figure.ts'
 import { isDone, pointsOf, readFitRuns, readPlan, readStoredRun, type Plan, type StoredRun } from './store.ts'
+import { readSweep, type Trial } from './sweep.ts'
 import { studyGrammar, studyText } from './text.ts'
 
 type Table = readonly (readonly string[])[]
@@ -98,6 +100,7 @@ export function scalingReport(
         table: planTable(plan),
       },
       runsSection(target ? [...runs, target] : runs),
+      ...sweepSection(join(folder, '..')),
     ],
   }
   return { report, pictures: { [picture]: figure } }
@@ -131,16 +134,25 @@ const lawWords = ({ law, power }: Analysis): string[] => [
 
 function sensitivity(runs: readonly StoredRun[], plan: Plan): Section {
   const points = pointsOf(runs)
-  const budgets = [...new Set(points.map(({ budget }) => budget))]
-  const rows = budgets.map((left) => {
-    const rest = points.filter(({ budget }) => budget !== left)
-    const said = forecast(rest, plan.target.flops, true, { draws: 1 })
-    return [left.toExponential(), precise(said.loss)]
-  })
+  const budgets = [...new Set(points.map(({ budget }) => budget))].toSorted((a, b) => a - b)
+  const says = (chosen: typeof points, flops: number): number => lawAt(fitLaw(chosen, true), flops)
+  const largest = budgets.at(-1)!
+  const smaller = points.filter(({ budget }) => budget < largest)
+  const { flops, loss } = points.find(({ budget }) => budget === largest)!
+  const said = says(smaller, flops)
   return {
-    title: 'Leaving one budget out',
-    paragraphs: ['What the law would predict without all runs of one budget.'],
-    table: [['without', 'predicted'], ...rows],
+    title: 'How much the prediction hangs on single runs',
+    paragraphs: [
+      `Fitted without the largest budget, the law says ${precise(said)} for it; measured ${precise(loss)}, an error of ${percent(said / loss - 1)}.`,
+      `What the law would predict for ${plan.target.name} without all runs of one budget:`,
+    ],
+    table: [
+      ['without', 'predicted'],
+      ...budgets.map((left) => {
+        const rest = points.filter(({ budget }) => budget !== left)
+        return [left.toExponential(), precise(says(rest, plan.target.flops))]
+      }),
+    ],
   }
 }
 
@@ -171,3 +183,33 @@ const runsSection = (runs: readonly StoredRun[]): Section => ({
     ]),
   ],
 })
+
+export const sweepTable = (trials: readonly Trial[]): Table => [
+  ['budget', 'width', 'rate of Muon', 'rate of Adam', 'loss', 'against the best'],
+  ...trials.map(({ budget, width, lr, adamLr, loss }) => {
+    const best = Math.min(...trials.filter((one) => one.budget === budget).map((one) => one.loss))
+    return [
+      budget.toExponential(),
+      String(width),
+      String(lr),
+      String(adamLr),
+      precise(loss),
+      percent(loss / best - 1),
+    ]
+  }),
+]
+
+function sweepSection(folder: string): Section[] {
+  const trials = readSweep(folder)
+  if (trials.length === 0) return []
+  const cost = trials.reduce((sum, { flops }) => sum + flops, 0)
+  return [
+    {
+      title: 'The rates',
+      paragraphs: [
+        `Each rate halved and doubled at two widths (anneal study scaling sweep): ${trials.length} trials, ${cost.toExponential(2)} FLOP, not counted in the runs above.`,
+      ],
+      table: sweepTable(trials),
+    },
+  ]
+}

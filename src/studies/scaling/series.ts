@@ -1,24 +1,13 @@
-/** The two series of the scaling study, laid out by the rules of family.ts, and the running of what they plan. */
+/** A series laid out by the rules of family.ts, and the running of what it plans. */
+import { existsSync } from 'node:fs'
 import { join } from 'node:path'
 import { failure } from '../../errors.ts'
+import { oneSeedFrom, seeds, series, type SeriesName } from './budgets.ts'
 import { planRun, type PlannedRun } from './family.ts'
-import { existsSync } from 'node:fs'
 import { registrationPath, readRegistration } from './registration.ts'
 import { isDone, planPath, readPlan, writeJson, writeRun, type Plan } from './store.ts'
 import { studyText } from './text.ts'
 import { trainScaling, type TrainScalingOptions } from './train.ts'
-
-/** Budgets in FLOP of the runs that the law is fitted to, and of the run it predicts. */
-export const series = {
-  full: { fit: [1e11, 3e11, 1e12, 3e12, 1e13, 3e13], target: 3e14 },
-  short: { fit: [1e11, 3e11, 1e12, 3e12, 1e13], target: 1e14 },
-} as const satisfies Record<string, { fit: readonly number[]; target: number }>
-
-export type SeriesName = keyof typeof series
-
-/** Small runs scatter more, and cost little: below this budget each is made with three seeds. */
-const oneSeedFrom = 1e12
-const seeds = [1, 2, 3]
 
 export async function layOut(name: SeriesName): Promise<Plan> {
   const { fit, target } = series[name]
@@ -28,7 +17,7 @@ export async function layOut(name: SeriesName): Promise<Plan> {
       planned.push(await planRun(budget, seed, studyText))
     }
   }
-  return { series: name, fit: planned, target: await planRun(target, seeds[0]!, studyText) }
+  return { series: name, fit: planned, target: await planRun(target, seeds[0], studyText) }
 }
 
 /** Writes the plan, unless runs or a prediction rest on the one that is there. */

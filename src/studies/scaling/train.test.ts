@@ -1,3 +1,4 @@
+/** Runs of the scaling study: interrupted and whole, checkpoints of another run, the rules of the plan. */
 import assert from 'node:assert/strict'
 import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
