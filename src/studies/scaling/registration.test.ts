@@ -1,61 +1,10 @@
 /** Predictions and stored runs: what is read back, and what was tampered with and is refused. */
 import assert from 'node:assert/strict'
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
-import { tmpdir } from 'node:os'
-import { join } from 'node:path'
-import { test, type TestContext } from 'node:test'
-import type { PlannedRun } from './family.ts'
-import { check, readRegistration, register, registrationPath } from './registration.ts'
-import { readStoredRun, runPath, writeJson, writeRun, planPath, type Plan } from './store.ts'
-import { studyText } from './text.ts'
-
-const budgets = [1e11, 3e11, 1e12, 3e12, 1e13]
-const truth = { a: 800, b: -0.33, floor: 0.99 }
-const lossAt = (flops: number): number => truth.a * flops ** truth.b + truth.floor
-
-const planned = (budget: number): PlannedRun => ({
-  name: budget.toExponential(),
-  settings: {
-    budget,
-    seed: 1,
-    width: 8,
-    layers: 1,
-    heads: 1,
-    context: 8,
-    batch: 8,
-    steps: 2,
-    lr: 0.02,
-    adamLr: 0.02,
-    text: studyText,
-  },
-  parameters: 1,
-  tokens: 128,
-  flops: budget,
-})
-
-const finish = (folder: string, run: PlannedRun, loss = lossAt(run.flops)): void =>
-  writeRun(folder, run, {
-    flops: run.flops,
-    tokens: run.tokens,
-    curve: [
-      { step: 1, loss: 3 },
-      { step: 2, loss },
-    ],
-    loss,
-    floor: truth.floor,
-    heldOutTokens: 64,
-    seconds: 1,
-  })
-
-/** A series whose small runs are done; they lie on a known law, a little beside it. */
-function seriesFor(t: TestContext): { folder: string; work: string; plan: Plan; path: string } {
-  const folder = mkdtempSync(join(tmpdir(), 'anneal-scaling-'))
-  t.after(() => rmSync(folder, { recursive: true }))
-  const plan: Plan = { series: 'test', fit: budgets.map(planned), target: planned(1e14) }
-  writeJson(planPath(folder), plan)
-  plan.fit.forEach((run, i) => finish(folder, run, lossAt(run.flops) * (1 + 1e-3 * (-1) ** i)))
-  return { folder, work: join(folder, 'work'), plan, path: registrationPath(folder) }
-}
+import { readFileSync, writeFileSync } from 'node:fs'
+import { test } from 'node:test'
+import { check, readRegistration, register } from './registration.ts'
+import { readStoredRun, runPath } from './store.ts'
+import { finish, seriesFor } from './test-series.ts'
 
 const edit = (path: string, from: string | RegExp, to: string): void => {
   const before = readFileSync(path, 'utf8')
