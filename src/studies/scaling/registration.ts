@@ -10,6 +10,7 @@ import { join } from 'node:path'
 import { failure } from '../../errors.ts'
 import { listCheckpoints } from '../../train/checkpoint.ts'
 import type { PlannedRun } from './family.ts'
+import { expectationsOf } from './grammar.ts'
 import { fitLaw, forecast, type Forecast, type Law } from './law.ts'
 import {
   isDone,
@@ -23,6 +24,7 @@ import {
   writeJson,
   type Plan,
 } from './store.ts'
+import { studyGrammar } from './text.ts'
 
 /** What the small runs say. */
 export interface Analysis {
@@ -163,12 +165,16 @@ export interface Check {
   readonly floor: number
   /** (c - floor) / floor */
   readonly constantError: number
+  /** Of the endless text, from the grammar. */
+  readonly entropyRate: number
+  readonly constantErrorOfRate: number
 }
 
 /** The target's loss beside what was registered. */
 export function check(folder: string): Check {
   const { law, forecast: said, powerForecast, target } = readRegistration(folder)
-  const { loss: actual, floor } = readStoredRun(folder, target)
+  const { loss: actual, floor, settings } = readStoredRun(folder, target)
+  const { rate } = expectationsOf(studyGrammar(settings.text))
   const found: Check = {
     predicted: said.loss,
     interval: said.interval,
@@ -179,6 +185,8 @@ export function check(folder: string): Check {
     powerRelativeError: (powerForecast.loss - actual) / actual,
     floor,
     constantError: (law.c - floor) / floor,
+    entropyRate: rate,
+    constantErrorOfRate: (law.c - rate) / rate,
   }
   writeJson(join(folder, 'check.json'), found)
   return found

@@ -63,6 +63,8 @@ export const checkTable = (found: Check): Table => [
   ['inside the 90 % interval', found.inside ? 'yes' : 'no', ''],
   ['entropy of the held-out text', precise(found.floor), ''],
   ['fitted constant against it', percent(found.constantError), ''],
+  ['entropy rate of the grammar', precise(found.entropyRate), ''],
+  ['fitted constant against it', percent(found.constantErrorOfRate), ''],
 ]
 
 export function scalingReport(
