@@ -1,7 +1,7 @@
 /** The fit against laws that are known. */
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import { fitLaw, forecast, lawAt } from './law.ts'
+import { fitLaw, forecast, lawAt, risesIn } from './law.ts'
 
 const budgets = [1e11, 3e11, 1e12, 3e12, 1e13, 3e13]
 const exact = { a: 30, b: -0.2, c: 0.95 }
@@ -47,4 +47,15 @@ test('too few budgets, and losses that are no numbers, are refused', () => {
   assert.throws(() => fitLaw(pointsOf(exact).slice(0, 3), true), /got 3 budgets; expected at least 4/)
   const broken = [...pointsOf(exact), { budget: 1e14, flops: 1e14, loss: NaN }]
   assert.throws(() => fitLaw(broken, true), /a loss of NaN for 100000000000000 FLOP/)
+})
+
+test('a loss that rises is named, and one that rises throughout is not forced into the law', () => {
+  const bumped = pointsOf(exact, [0, 0, 0.2])
+  assert.deepEqual(risesIn(bumped), [{ from: 3e11, to: 1e12 }])
+  assert.deepEqual(risesIn(pointsOf(exact)), [])
+  const rising = budgets.map((budget, i) => ({ budget, flops: budget, loss: 1 + 0.1 * i }))
+  assert.throws(
+    () => fitLaw(rising, true),
+    /got losses that do not fall with compute, up from 100000000000 to 300000000000 FLOP/,
+  )
 })

@@ -48,7 +48,27 @@ export function fitLaw(points: readonly LawPoint[], constant: boolean): Law {
   const at = (b: number) => solveLinear(points, weights, (flops) => (flops / scale) ** b, constant)
   const b = minimise((b) => at(b).error, exponents)
   const { a, c, error } = at(b)
+  if (!(a > 0)) {
+    throw failure({
+      where: 'scaling law',
+      got: `losses that do not fall with compute${risesIn(points)
+        .map(({ from, to }) => `, up from ${from} to ${to} FLOP`)
+        .join('')}`,
+      expected: 'a loss that falls: inverse scaling is reported, not forced into the law',
+      fix: 'report the runs as they are',
+    })
+  }
   return { a: a * scale ** -b, b, c, error }
+}
+
+/** Neighbouring budgets where the mean loss is higher for the larger one. */
+export function risesIn(points: readonly LawPoint[]): { readonly from: number; readonly to: number }[] {
+  const budgets = [...new Set(points.map(({ budget }) => budget))].toSorted((a, b) => a - b)
+  const means = budgets.map((budget) => {
+    const own = points.filter((point) => point.budget === budget)
+    return own.reduce((sum, { loss }) => sum + loss, 0) / own.length
+  })
+  return budgets.slice(1).flatMap((to, i) => (means[i + 1]! > means[i]! ? [{ from: budgets[i]!, to }] : []))
 }
 
 const weightsOf = (points: readonly LawPoint[]): number[] => {

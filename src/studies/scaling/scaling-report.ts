@@ -4,7 +4,7 @@ import { join } from 'node:path'
 import type { Report, Section } from '../report.ts'
 import { context, heads, layers, tokensPerParameter } from './family.ts'
 import { expectationsOf } from './grammar.ts'
-import { fitLaw, lawAt } from './law.ts'
+import { fitLaw, lawAt, risesIn } from './law.ts'
 import {
   analyse,
   check,
@@ -91,7 +91,7 @@ export function scalingReport(
     commands: ['plan', 'run', 'fit', 'register', 'run --target', 'check', 'report'].map(command),
     sections: [
       outcome(folder, plan, picture, target !== undefined),
-      { title: 'The law', paragraphs: lawWords(analysis), table: lawTable(analysis, plan) },
+      { title: 'The law', paragraphs: lawWords(analysis, runs), table: lawTable(analysis, plan) },
       sensitivity(runs, plan),
       textSection(floor),
       {
@@ -127,11 +127,15 @@ function outcome(folder: string, plan: Plan, picture: string, done: boolean): Se
   }
 }
 
-const lawWords = ({ law, power }: Analysis): string[] => [
+const lawWords = ({ law, power }: Analysis, runs: readonly StoredRun[]): string[] => [
   `Least squares of relative errors, every budget with the same weight. Intervals: bootstrap of residuals, scaled up for the parameters fitted, with one residual more for the run that is predicted.`,
   law.error < power.error / 2
     ? 'The law with a constant fits clearly better than the power law alone.'
     : 'The law with a constant does not fit clearly better than the power law alone; take its constant with care.',
+  ...risesIn(pointsOf(runs)).map(
+    ({ from, to }) =>
+      `The loss rises from ${from.toExponential()} to ${to.toExponential()} FLOP; the law has it fall.`,
+  ),
 ]
 
 function sensitivity(runs: readonly StoredRun[], plan: Plan): Section {

@@ -49,11 +49,15 @@ test('a run that was stopped twice and went on has the curve and the loss of one
   assert.deepEqual({ ...resumed, seconds: 0 }, { ...whole, seconds: 0 })
 })
 
-test('checkpoints of other settings are refused; once there is one, it is too late to register a prediction', async () => {
+test('checkpoints of other settings, and a program the plan did not count, are refused; once there is one, it is too late to register a prediction', async () => {
   const other = { ...run, lr: 0.03 }
   await assert.rejects(
     trainScaling(other, { folder: join(folder, 'whole'), threads: 1 }),
     /got a checkpoint of a run with other settings/,
+  )
+  await assert.rejects(
+    trainScaling(run, { folder: join(folder, 'new'), threads: 1, flops: 1 }),
+    /got a program of \d+ FLOP; expected the plan's 1;/,
   )
   const target = { name: 'target', settings: run, parameters: 1, tokens: 1, flops: 1 }
   writeJson(planPath(folder), { series: 'test', fit: [], target })

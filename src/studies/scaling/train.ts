@@ -42,6 +42,8 @@ export interface TrainScalingOptions {
   /** Holds the checkpoints. */
   readonly folder: string
   readonly threads?: number
+  /** What the plan counted; a program that costs something else is not the one planned. */
+  readonly flops?: number
   readonly signal?: AbortSignal
   readonly heldOutWindows?: number
   /** After every point of the curve. */
@@ -69,6 +71,15 @@ export async function trainScaling(
   const config = configOf(run, options.threads)
   const program = await compileStep(config, alphabet.length)
   try {
+    const flops = run.steps * program.flops
+    if (options.flops !== undefined && options.flops !== flops) {
+      throw failure({
+        where: options.folder,
+        got: `a program of ${flops} FLOP`,
+        expected: `the plan's ${options.flops}`,
+        fix: 'the compiler has changed since: plan anew in another --folder',
+      })
+    }
     initialise(program, config, alphabet.length)
     makeFolder(options.folder)
     const found = await useNewest(
@@ -86,7 +97,7 @@ export async function trainScaling(
     const { curve, seconds } = progress
     const trained = run.steps * run.batch * run.context
     return {
-      flops: run.steps * program.flops,
+      flops,
       tokens: trained,
       curve,
       loss,
