@@ -1,11 +1,22 @@
 /** A series laid out by the rules of family.ts, and the running of what it plans. */
-import { existsSync } from 'node:fs'
+import { existsSync, readdirSync } from 'node:fs'
 import { join } from 'node:path'
+import { isDeepStrictEqual } from 'node:util'
 import { failure } from '../../errors.ts'
 import { oneSeedFrom, seeds, series, type SeriesName } from './budgets.ts'
 import { planRun, type PlannedRun } from './family.ts'
 import { registrationPath, readRegistration } from './registration.ts'
-import { isDone, planPath, readPlan, writeJson, writeRun, type Plan } from './store.ts'
+import {
+  isDone,
+  planPath,
+  readPlan,
+  readStoredRun,
+  runPath,
+  writeJson,
+  writeRun,
+  type Plan,
+  type StoredRun,
+} from './store.ts'
 import { studyText } from './text.ts'
 import { trainScaling, type TrainScalingOptions } from './train.ts'
 
@@ -70,6 +81,11 @@ export async function runSeries(folder: string, options: SeriesOptions): Promise
   }
   for (const run of runs) {
     if (isDone(folder, run.name)) continue
+    const twin = twinOf(folder, run)
+    if (twin) {
+      writeRun(folder, run, twin)
+      continue
+    }
     options.begins?.(run)
     const { threads, signal, heldOutWindows } = options
     const result = await trainScaling(run.settings, {
@@ -84,4 +100,17 @@ export async function runSeries(folder: string, options: SeriesOptions): Promise
     writeRun(folder, run, result)
   }
   return true
+}
+
+/** The same run in a series beside this one: a run is a pure function of its settings, and is not made twice. */
+function twinOf(folder: string, run: PlannedRun): StoredRun | undefined {
+  const beside = join(folder, '..')
+  for (const name of readdirSync(beside)) {
+    const other = join(beside, name)
+    if (!existsSync(runPath(other, run.name)) || !existsSync(planPath(other))) continue
+    const { fit, target } = readPlan(other)
+    const same = [...fit, target].find((one) => isDeepStrictEqual(one, run))
+    if (same) return readStoredRun(other, same)
+  }
+  return undefined
 }

@@ -60,11 +60,11 @@ export function readPlan(folder: string): Plan {
 export const isDone = (folder: string, name: string): boolean => existsSync(runPath(folder, name))
 
 export function writeRun(folder: string, { name, settings }: PlannedRun, result: RunResult): void {
-  const { curve, ...figures } = result
+  const { curve, flops, tokens, loss, floor, heldOutTokens, seconds } = result
   makeFolder(join(folder, 'runs'))
   const rows = curve.map(({ step, loss }) => `${step},${loss}`)
   writeTextAtomically(curvePath(folder, name), `${['step,loss', ...rows].join('\n')}\n`)
-  writeJson(runPath(folder, name), { name, settings, ...figures })
+  writeJson(runPath(folder, name), { name, settings, flops, tokens, loss, floor, heldOutTokens, seconds })
 }
 
 /** A finished run, checked against the plan and itself. */

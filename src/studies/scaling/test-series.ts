@@ -48,8 +48,9 @@ export const finish = (folder: string, run: PlannedRun, loss = lossAt(run.flops)
 
 /** The larger run is not done yet. */
 export function seriesFor(t: TestContext): { folder: string; work: string; plan: Plan; path: string } {
-  const folder = mkdtempSync(join(tmpdir(), 'anneal-scaling-'))
-  t.after(() => rmSync(folder, { recursive: true }))
+  const root = mkdtempSync(join(tmpdir(), 'anneal-scaling-'))
+  t.after(() => rmSync(root, { recursive: true }))
+  const folder = join(root, 'test')
   const plan: Plan = { series: 'test', fit: budgets.map(planned), target: planned(1e14) }
   writeJson(planPath(folder), plan)
   plan.fit.forEach((run, i) => finish(folder, run, lossAt(run.flops) * (1 + 1e-3 * (-1) ** i)))
