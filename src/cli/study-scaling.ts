@@ -130,7 +130,7 @@ export const scaling: Readonly<Record<string, Part>> = {
     const made = register(folder, work, new Date())
     const [low, high] = made.forecast.interval
     io.result(
-      `registered ${made.registered}: ${made.target.name} will reach ${made.forecast.loss.toFixed(4)} nats a token (90 %: ${low.toFixed(4)} to ${high.toFixed(4)})\nhash ${made.sha256['all']}\ncommit ${registrationPath(folder)} before the run: anneal study scaling run --target`,
+      `registered ${made.registered}: ${made.target.name} will reach ${made.forecast.loss.toFixed(4)} nats a token (90 %: ${low.toFixed(4)} to ${high.toFixed(4)})\nhash ${made.sha256['all']}\ncommit ${registrationPath(folder)} before the run: anneal study scaling run --target${seriesOf(options) === 'full' ? '' : ' --series short'}`,
       made,
     )
     return 0

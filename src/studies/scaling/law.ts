@@ -43,12 +43,8 @@ export function fitLaw(points: readonly LawPoint[], constant: boolean): Law {
       fix: bad ? 'run it again' : 'finish the runs of the plan',
     })
   }
-  const scale = Math.exp(points.reduce((sum, { flops }) => sum + Math.log(flops), 0) / points.length)
-  const weights = weightsOf(points)
-  const at = (b: number) => solveLinear(points, weights, (flops) => (flops / scale) ** b, constant)
-  const b = minimise((b) => at(b).error, exponents)
-  const { a, c, error } = at(b)
-  if (!(a > 0)) {
+  const law = closest(points, constant)
+  if (!(law.a > 0)) {
     throw failure({
       where: 'scaling law',
       got: `losses that do not fall with compute${risesIn(points)
@@ -58,6 +54,15 @@ export function fitLaw(points: readonly LawPoint[], constant: boolean): Law {
       fix: 'report the runs as they are',
     })
   }
+  return law
+}
+
+function closest(points: readonly LawPoint[], constant: boolean): Law {
+  const scale = Math.exp(points.reduce((sum, { flops }) => sum + Math.log(flops), 0) / points.length)
+  const weights = weightsOf(points)
+  const at = (b: number) => solveLinear(points, weights, (flops) => (flops / scale) ** b, constant)
+  const b = minimise((b) => at(b).error, exponents)
+  const { a, c, error } = at(b)
   return { a: a * scale ** -b, b, c, error }
 }
 
@@ -148,7 +153,7 @@ export function forecast(
       const u = philoxUniform(use, draw * (points.length + 1) + i)
       return residuals[Math.floor(u * residuals.length)]!
     }
-    const again = fitLaw(
+    const again = closest(
       points.map((point, i) => ({ ...point, loss: lawAt(law, point.flops) * Math.exp(residual(i)) })),
       constant,
     )

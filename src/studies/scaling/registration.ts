@@ -114,18 +114,18 @@ export function readRegistration(folder: string): Registration {
     })
   }
   const plan = readPlan(folder)
-  const now: Record<string, unknown> = {
-    target: plan.target,
-    runs: runsOf(folder, plan),
-    ...analyse(folder, plan),
-  }
+  requireAgreement(path, content, { target: plan.target, runs: runsOf(folder, plan) })
+  requireAgreement(path, content, { ...analyse(folder, plan) })
+  return { ...content, sha256 } as unknown as Registration
+}
+
+function requireAgreement(path: string, content: Record<string, unknown>, now: object): void {
   for (const [field, value] of Object.entries(now)) {
     if (agrees(value, content[field])) continue
     throw refusal(path, field, `a '${field}' that the stored runs do not give`, {
       expected: 'what anneal study scaling fit says: the file, the plan or a run was edited afterwards',
     })
   }
-  return { ...content, sha256 } as unknown as Registration
 }
 
 /** The same tree; numbers up to what another machine's logarithms may differ by. */
