@@ -4,6 +4,7 @@
  *
  * - Attention: the score of a query and a key is 0 where their tokens are of one class and about -1024 where not, so that
  *   exp is 1 or 0; of each class there are two tokens in a window, so that a probability is 1, 1/2 or 0.
+ * - Experts: a token's class says which two experts score 0; the others score -1024. Half a token's weight for each.
  * - A residual stream carries the class: no layer writes into its columns. No norms, no rotations.
  */
 import {
@@ -26,6 +27,7 @@ import {
   type Tree,
   type ValueType,
 } from '../src/compiler/index.ts'
+import { balanceLoss, mixture } from '../src/models/language/experts.ts'
 import { parameterTypes, type ModelWeights } from '../src/models/language/model.ts'
 import { convolution, linear } from '../src/nn/layers.ts'
 import { groupedUpdate, optimizers } from '../src/optim/optimizers.ts'
@@ -112,24 +114,35 @@ const classes = 4
 const vocab = 8
 /** Columns of the residual stream that no layer writes into. */
 const kept = 2 * classes
+/** By which scores that are not 0 lie below it: exp of that is 0 in float64, too. */
+const far = 1024
 
-/** The language model's parameters and attention, without norms and rotations; squares in place of entropy. */
-export function textual(): Net {
-  const { model } = configOf({})
+/** The language model's parameters, attention and experts, without norms and rotations; squares in place of entropy. */
+export function textual(experts: 0 | 4): Net {
+  const { model } = configOf({
+    model: experts === 0 ? {} : { experts, topK: 2, sharedExperts: 1, balance: 'loss' },
+  })
   const { width, heads, kvHeads, context } = model
   const dim = width / heads
   const params = parameterTypes({ ...model, vocab }) as unknown as Tree<ValueType>
   const data = { tokens: valueType('i32', [8, context], ['batch', 'time']) }
+  const activation = (x: Tensor): Tensor => x.max(0)
   const source = trainingStep(params, data, (given, { tokens }) => {
     const { tokens: table, layers, head } = given as unknown as ModelWeights
-    const [{ h }] = scan({ h: table.take(tokens) }, layers, ({ h }, { attn, mlp }) => {
+    const zero = full(0, f32([], []))
+    const [{ h, uneven }] = scan({ h: table.take(tokens), uneven: zero }, layers, ({ h, uneven }, w) => {
       const of = (weight: Tensor, axis: string, count: number): Tensor =>
         linear(h, weight).split(axis, { heads: count, dim })
-      const seen = attention(of(attn.q, 'q', heads), of(attn.k, 'k', kvHeads), of(attn.v, 'v', kvHeads))
-      const attended = h.add(linear(seen.merge(['heads', 'dim'], 'q'), attn.o))
-      return [{ h: attended.add(linear(linear(attended, mlp.up).max(0), mlp.down)) }, {}]
+      const seen = attention(of(w.attn.q, 'q', heads), of(w.attn.k, 'k', kvHeads), of(w.attn.v, 'v', kvHeads))
+      const attended = h.add(linear(seen.merge(['heads', 'dim'], 'q'), w.attn.o))
+      if (experts === 0) {
+        return [{ h: attended.add(linear(activation(linear(attended, w.mlp.up)), w.mlp.down)), uneven }, {}]
+      }
+      const { y, routing } = mixture(attended, w.mlp, model, activation, false)
+      return [{ h: attended.add(y), uneven: uneven.add(balanceLoss(routing, model)) }, {}]
     })
-    return halfSquares(linear(h, head!).sub(oneHot(tokens, vocab, 'vocab').cast('f32')))
+    const wanted = oneHot(tokens, vocab, 'vocab').cast('f32')
+    return halfSquares(linear(h, head!).sub(wanted)).add(uneven)
   })
   const rule = (path: string, at: number[]): number | undefined => {
     const [from, to] = at.slice(-2) as [number, number]
@@ -145,9 +158,13 @@ export function textual(): Net {
       if (from < classes) return from === to % dim ? 0 : -32
       return from < kept ? Number(from - classes === to % dim) : 0
     }
+    if (path.endsWith('router')) {
+      return from < classes && to !== from && to !== (from + 1) % experts ? -far : 0
+    }
     return (path.endsWith('attn.o') || path.endsWith('down')) && to < kept ? 0 : undefined
   }
-  return { source, fill: (program) => fillIntegers(program, 16, rule) }
+  // With more that are not 0, gradients of the class columns, which the far scores make large, need more than 24 bits.
+  return { source, fill: (program) => fillIntegers(program, 24, rule) }
 }
 
 /** Convolutions with a bias, a stride and padding, both kinds of pooling, and a classifier. */
