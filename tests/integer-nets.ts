@@ -35,6 +35,11 @@ import type { Source } from '../src/train/programs.ts'
 import { configOf } from './plans.ts'
 
 export interface Net {
+  readonly params: Tree<ValueType>
+  /** Each with the windows of the whole batch first. */
+  readonly data: Readonly<Record<string, ValueType>>
+  readonly lossOf: (params: Tensors, data: Readonly<Record<string, Tensor>>) => Tensor
+  /** A step on one device. */
   readonly source: Pick<Source, 'inputs' | 'body'>
   readonly fill: (program: Program) => void
 }
@@ -46,24 +51,29 @@ function trainingStep<D extends Readonly<Record<string, ValueType>>>(
   params: Tree<ValueType>,
   data: D,
   lossOf: (params: Tensors, data: { readonly [K in keyof D]: Tensor }) => Tensor,
-): Net['source'] {
+): Omit<Net, 'fill'> {
+  const loose = lossOf as Net['lossOf']
   const body = (given: Tensors): Tensors => {
     const { state, ...rest } = given as { readonly state: { readonly params: Tensors } }
     const { params } = state
-    const loss = lossOf(params, rest as unknown as { readonly [K in keyof D]: Tensor })
+    const loss = loose(params, rest as Readonly<Record<string, Tensor>>)
     const gradients = grad(loss, params)
-    const { parameters } = groupedUpdate(
-      leaves<Tensor>(params),
-      new Map(leaves<Tensor>(gradients)),
-      {},
-      full(1, valueType('f32', [])),
-      () => ({ optimizer: optimizers.sgd, lr: full(1 / 64, valueType('f32', [])) }),
-      { beta1: 0, beta2: 0, eps: 0, momentum: 0, weightDecay: 0 },
-    )
-    const updated = mapTree<Tensor, Tensor>(params, (_, path) => parameters.get(path)!)
-    return { state: { params: updated }, loss, gradients }
+    return { state: { params: descended(params, new Map(leaves<Tensor>(gradients))) }, loss, gradients }
   }
-  return { inputs: { state: { params }, ...data }, body }
+  return { params, data, lossOf: loose, source: { inputs: { state: { params }, ...data }, body } }
+}
+
+/** Parameters after a step of SGD; gradients by path. */
+export function descended(params: Tensors, gradients: ReadonlyMap<string, Tensor>): Tensors {
+  const { parameters } = groupedUpdate(
+    leaves<Tensor>(params),
+    gradients,
+    {},
+    full(1, valueType('f32', [])),
+    () => ({ optimizer: optimizers.sgd, lr: full(1 / 64, valueType('f32', [])) }),
+    { beta1: 0, beta2: 0, eps: 0, momentum: 0, weightDecay: 0 },
+  )
+  return mapTree<Tensor, Tensor>(params, (_, path) => parameters.get(path)!)
 }
 
 /** One element in `of` is 1, one is -1, the rest are 0; `rule` says otherwise for an element, by its place along each axis. */
@@ -99,7 +109,7 @@ export function layered(): Net {
     x: f32([8, 8, 8], ['batch', 'time', 'embed']),
     y: f32([8, 8, 8], ['batch', 'time', 'vocab']),
   }
-  const source = trainingStep(params, data, (given, { x, y }) => {
+  const step = trainingStep(params, data, (given, { x, y }) => {
     const { layers, head } = given as Tensorised<typeof params>
     const [{ h }] = scan({ h: x }, layers, ({ h }, { up, bias, down }) => [
       { h: h.add(linear(linear(h, up, bias).max(0), down)) },
@@ -107,7 +117,7 @@ export function layered(): Net {
     ])
     return halfSquares(linear(h, head).sub(y))
   })
-  return { source, fill: (program) => fillIntegers(program, 4) }
+  return { ...step, fill: (program) => fillIntegers(program, 4) }
 }
 
 const classes = 4
@@ -127,7 +137,7 @@ export function textual(experts: 0 | 4): Net {
   const params = parameterTypes({ ...model, vocab }) as unknown as Tree<ValueType>
   const data = { tokens: valueType('i32', [8, context], ['batch', 'time']) }
   const activation = (x: Tensor): Tensor => x.max(0)
-  const source = trainingStep(params, data, (given, { tokens }) => {
+  const step = trainingStep(params, data, (given, { tokens }) => {
     const { tokens: table, layers, head } = given as unknown as ModelWeights
     const zero = full(0, f32([], []))
     const [{ h, uneven }] = scan({ h: table.take(tokens), uneven: zero }, layers, ({ h, uneven }, w) => {
@@ -164,7 +174,7 @@ export function textual(experts: 0 | 4): Net {
     return (path.endsWith('attn.o') || path.endsWith('down')) && to < kept ? 0 : undefined
   }
   // With more that are not 0, gradients of the class columns, which the far scores make large, need more than 24 bits.
-  return { source, fill: (program) => fillIntegers(program, 24, rule) }
+  return { ...step, fill: (program) => fillIntegers(program, 24, rule) }
 }
 
 /** Convolutions with a bias, a stride and padding, both kinds of pooling, and a classifier. */
@@ -179,7 +189,7 @@ export function convolutional(): Net {
     images: f32([8, 8, 8, 2], ['batch', 'height', 'width', 'channel']),
     labels: valueType('i32', [8], ['batch']),
   }
-  const source = trainingStep(params, data, (given, { images, labels }) => {
+  const step = trainingStep(params, data, (given, { images, labels }) => {
     const { first, firstBias, second, classify } = given as Tensorised<typeof params>
     const features = convolution(images, first, firstBias, { padding: 'same' }).max(0)
     const mixed = convolution(maxPool(features, [2, 2]), second, undefined, { padding: 1, stride: 2 })
@@ -187,7 +197,7 @@ export function convolutional(): Net {
     return halfSquares(linear(image, classify).sub(oneHot(labels, 8, 'vocab').cast('f32')))
   })
   return {
-    source,
+    ...step,
     fill: (program) => fillIntegers(program, 4, (path, [at]) => (path === 'labels' ? at : undefined)),
   }
 }

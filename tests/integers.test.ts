@@ -8,6 +8,7 @@ import { test } from 'node:test'
 import { compile } from '../src/compiler/index.ts'
 import { bitsOfSums } from './exact-sums.ts'
 import { convolutional, layered, textual, type Net } from './integer-nets.ts'
+import { staged } from './integer-pipeline.ts'
 import { assertAgree, ran, spread } from './plans.ts'
 
 interface Case {
@@ -16,7 +17,10 @@ interface Case {
   readonly plans: readonly string[]
   /** As compiled, in f32; one device, too. */
   readonly native: readonly string[]
+  /** Plans with a pipeline, in float64: schedule and microbatches. Compared in what the step leaves. */
+  readonly pipelines?: readonly (readonly [plan: string, ...Schedule])[]
 }
+type Schedule = readonly [name: string, microbatches: number]
 
 const dense = ['data=2', 'data=8 zero=1', 'data=4 zero=3', 'tensor=2', 'data=2 tensor=4 zero=1']
 const withTime = [
@@ -43,16 +47,27 @@ const withExperts = [
   'expert=2 context=2 tensor=2 attention=heads',
 ]
 
+const pipelines = [
+  ['pipe=2', 'gpipe', 4],
+  ['pipe=2', '1f1b', 4],
+  ['pipe=2', 'zb-h1', 8],
+  ['pipe=2 data=2 zero=1', '1f1b', 2],
+  ['pipe=2 tensor=2', '1f1b', 4],
+  ['data=2 pipe=2 tensor=2 sequence', 'zb-h1', 4],
+  ['pipe=2 context=2', '1f1b', 2],
+] as const
 const cases: Readonly<Record<string, Case>> = {
   layers: {
     net: layered(),
     plans: [...dense, ...withTime],
     native: ['data=2 zero=1', 'tensor=2 sequence', 'data=2 tensor=2 zero=3'],
+    pipelines,
   },
   'a language model': {
     net: textual(0),
+    pipelines: [...pipelines, ['pipe=2 context=2 attention=ring', 'zb-h1', 4]],
     plans: [...dense, ...withTime, ...withAttention],
-    native: ['data=2 zero=3', 'tensor=2 context=2 attention=heads', 'data=2 context=2 attention=ring'],
+    native: ['tensor=2 context=2 attention=heads', 'data=2 context=2 zero=3 attention=ring'],
   },
   'a mixture of experts': {
     net: textual(4),
@@ -62,11 +77,11 @@ const cases: Readonly<Record<string, Case>> = {
   'a convolutional net': {
     net: convolutional(),
     plans: [...dense, 'tensor=8', 'data=2 tensor=2 zero=2', 'data=4 tensor=2 zero=3'],
-    native: ['data=4 zero=1', 'tensor=2', 'data=2 tensor=2 zero=3'],
+    native: ['data=4 zero=1', 'data=2 tensor=2 zero=3'],
   },
 }
 
-for (const [name, { net, plans, native }] of Object.entries(cases)) {
+for (const [name, { net, plans, native, pipelines = [] }] of Object.entries(cases)) {
   const { source, fill } = net
   const alone = ran(source, {}, fill)
 
@@ -100,6 +115,20 @@ for (const [name, { net, plans, native }] of Object.entries(cases)) {
       assertAgree(plan, one, await ran(source, { parallel: spread(plan) }, fill), 0)
     }
   })
+
+  if (pipelines.length > 0) {
+    test(`integers in float64, ${name}: every pipeline leaves the bits of one device`, async () => {
+      const one = await alone
+      for (const [plan, ...schedule] of pipelines) {
+        const many = await ran(source, { parallel: staged(net, plan, ...schedule) }, fill)
+        for (const path of one.inputs.keys()) {
+          if (path.startsWith('state.')) {
+            assert.deepEqual(many.view(path), one.view(path), `${plan} ${schedule.join(' ')}: ${path}`)
+          }
+        }
+      }
+    })
+  }
 
   test(`integers in f32, compiled, ${name}: every plan gives the bits of float64 on one device`, async () => {
     for (const plan of [null, ...native]) {
