@@ -7,12 +7,14 @@ import { UserError } from '../../errors.ts'
 import { type CurvePoint, readEntry, readRuns, readTrials, sha256Of } from './board-files.ts'
 import { readBoard, writeBoard } from './board.ts'
 import { runForBoards, runShort, select } from './campaign.ts'
+import { imageRecipeSchema, trainDigits } from './image-trainer.ts'
 import { checkCost, checkProgress } from './regress.ts'
 import { chargedFlop, phases, withSettings, type Baseline, type Job, type Measurement } from './task.ts'
 import { tasks } from './tasks/index.ts'
 import { textRecipe } from './tasks/text-recipes.ts'
 import { madeTask } from './testing.ts'
-import { scheduled, textRecipeSchema, trainText } from './text-trainer.ts'
+import { scheduled } from './supervised.ts'
+import { textRecipeSchema, trainText } from './text-trainer.ts'
 import { trainOnce } from './train-once.ts'
 import { verifyRun } from './verify.ts'
 
@@ -212,8 +214,9 @@ test('every baseline of a task tries as many settings, each of which its trainer
     for (const { id, trials, recipe } of one.baselines) {
       assert.equal(trials.length, 12, `${one.id}/${id}`)
       assert.equal(new Set(trials.map((settings) => JSON.stringify(settings))).size, 12, `${one.id}/${id}`)
-      if (one.train !== trainText) continue
-      for (const settings of trials) textRecipeSchema.parse(withSettings(recipe, settings))
+      const schema = one.train === trainText ? textRecipeSchema : imageRecipeSchema
+      assert.ok(one.train === trainText || one.train === trainDigits)
+      for (const settings of trials) schema.parse(withSettings(recipe, settings))
     }
   }
 })
