@@ -82,7 +82,7 @@ test('a digit is recognised where its logit is the largest alone', async () => {
       {
         name: 'made',
         types: [valueType('f32', [6, 3], ['batch', 'classes']), valueType('i32', [6], ['batch'])],
-        data: [Float32Array.from(logits.flat()), Int32Array.of(1, 2, 0, 0, 0, 2)],
+        data: [Float64Array.from(logits.flat()), Float64Array.of(1, 2, 0, 0, 0, 2)],
         build: ([x, labels]) => [recognised(x!, labels!)],
       },
     ],
