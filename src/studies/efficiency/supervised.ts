@@ -69,15 +69,19 @@ export interface EvaluationBatch {
 type Inputs = Readonly<Record<string, ValueType>>
 type Given = Readonly<Record<string, Tensor>>
 
-export interface Problem {
+/** What a step of an optimizer needs to know. */
+export interface Objective {
   readonly specs: ParameterSpecs
   /** What a step sees besides parameters. */
   readonly inputs: Inputs
+  loss(params: Tensors, inputs: Given): Tensor
+}
+
+export interface Problem extends Objective {
   /** Characters or images a step. */
   readonly samples: number
   /** What step number `step` sees, from 0. */
   at(step: number): Readonly<Record<string, Values>>
-  loss(params: Tensors, inputs: Given): Tensor
   readonly evaluation: {
     readonly inputs: Inputs
     /** Scalars that are added up over batches. */
@@ -143,10 +147,10 @@ export function scheduled(
   }
 }
 
-const specsOf = ({ specs }: Pick<Problem, 'specs'>): [string, ParameterSpec][] =>
+export const specsOf = ({ specs }: Pick<Objective, 'specs'>): [string, ParameterSpec][] =>
   leaves<ParameterSpec>(specs as Tree<ParameterSpec>)
 
-const parameterTypes = ({ specs }: Pick<Problem, 'specs'>): Tree<ValueType> =>
+export const parameterTypes = ({ specs }: Pick<Objective, 'specs'>): Tree<ValueType> =>
   mapTree<ParameterSpec, ValueType>(specs as Tree<ParameterSpec>, ({ dtype, shape, axes }) => ({
     dtype,
     shape,
@@ -155,12 +159,14 @@ const parameterTypes = ({ specs }: Pick<Problem, 'specs'>): Tree<ValueType> =>
 
 const scalar = valueType('f32', [])
 
+type WithOptimizer = Pick<SupervisedRecipe, 'optimizer'>
+
 /** Hidden matrices go to Muon, the rest to Adam; every other optimizer takes all. */
 function chooser(
-  { optimizer }: SupervisedRecipe,
-  problem: Problem,
+  { optimizer }: WithOptimizer,
+  objective: Objective,
 ): (path: string) => { optimizer: Optimizer; adam: boolean } {
-  const hidden = new Set(specsOf(problem).flatMap(([path, spec]) => (spec.hidden ? [path] : [])))
+  const hidden = new Set(specsOf(objective).flatMap(([path, spec]) => (spec.hidden ? [path] : [])))
   return (path) =>
     optimizer.name === 'muon' && !hidden.has(path)
       ? { optimizer: optimizers.adamw, adam: true }
@@ -177,20 +183,24 @@ type StepInputs = Given & {
   }
 }
 
-function compileStep(recipe: SupervisedRecipe, problem: Problem, options: CompileOptions): Promise<Program> {
-  const choose = chooser(recipe, problem)
+export function compileStep(
+  recipe: WithOptimizer,
+  objective: Objective,
+  options: CompileOptions,
+): Promise<Program> {
+  const choose = chooser(recipe, objective)
   const inputs = {
     state: {
-      params: parameterTypes(problem),
-      optim: optimizerState(specsOf(problem), (path) => choose(path).optimizer),
+      params: parameterTypes(objective),
+      optim: optimizerState(specsOf(objective), (path) => choose(path).optimizer),
     },
-    ...problem.inputs,
+    ...objective.inputs,
     rate: scalar,
     adamRate: scalar,
     count: scalar,
   }
   const body = ({ state, rate: main, adamRate, count: update, ...given }: StepInputs): Tensors => {
-    const loss = problem.loss(state.params, given)
+    const loss = objective.loss(state.params, given)
     const grads = leaves<Tensor>(grad(loss, state.params))
     const { beta1, beta2, momentum, weightDecay, clip } = recipe.optimizer
     const next = groupedUpdate(
@@ -247,10 +257,10 @@ const evaluator =
     return { metric: problem.evaluation.metric(sums, predictions), flop }
   }
 
-function initialise(program: Program, problem: Problem, seed: number): void {
+export function initialise(program: Program, objective: Objective, seed: number): void {
   for (const [path, { shape }] of program.inputs)
     if (path.startsWith('state.')) program.write(path, new Float32Array(sizeOf(shape)))
-  specsOf(problem).forEach(([path, spec], stream) =>
+  specsOf(objective).forEach(([path, spec], stream) =>
     program.write(`state.params.${path}`, initialValues(spec, seed, stream)),
   )
 }
@@ -259,10 +269,10 @@ function initialise(program: Program, problem: Problem, seed: number): void {
  * Operations of one step by phase. The total is what the step program does; forward alone and forward with backward are
  * counted of programs that do only that, and the rest is the optimizer with its clipping.
  */
-async function countStep(recipe: SupervisedRecipe, problem: Problem): Promise<PhaseCounts> {
-  const inputs = { params: parameterTypes(problem), ...problem.inputs }
+export async function countStep(recipe: WithOptimizer, objective: Objective): Promise<PhaseCounts> {
+  const inputs = { params: parameterTypes(objective), ...objective.inputs }
   const flops = async (body: (loss: Tensor, params: Tensors) => Tensors): Promise<number> => {
-    const traced = ({ params, ...given }: Traced): Tensors => body(problem.loss(params, given), params)
+    const traced = ({ params, ...given }: Traced): Tensors => body(objective.loss(params, given), params)
     const program = await compile(
       traced as unknown as (inputs: Tensors) => Tensors,
       inputs as Tree<ValueType>,
@@ -272,7 +282,7 @@ async function countStep(recipe: SupervisedRecipe, problem: Problem): Promise<Ph
   }
   const forward = await flops((loss) => ({ loss }))
   const both = await flops((loss, params) => ({ loss, grads: grad(loss, params) }))
-  const whole = await compileStep(recipe, problem, { threads: 1, target: 'reference' })
+  const whole = await compileStep(recipe, objective, { threads: 1, target: 'reference' })
   if (whole.flops < both)
     throw failure({
       where: 'counts of a step',
