@@ -11,7 +11,8 @@ import { readBoard, writeBoard } from './board.ts'
 import { runForBoards, runShort, select } from './campaign.ts'
 import { imageRecipeSchema, trainDigits } from './image-trainer.ts'
 import { checkCost, checkProgress } from './regress.ts'
-import { swingRecipeSchema, trainSwing } from './swing-trainer.ts'
+import { swingRecipeSchema } from './models/policy.ts'
+import { trainSwing } from './swing-trainer.ts'
 import {
   chargedFlop,
   phases,

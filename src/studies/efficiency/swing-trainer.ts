@@ -1,176 +1,23 @@
 /**
- * Learns to swing up the Acrobot by policy gradients: a policy and, but for REINFORCE, a value of states, each a net with one
- * hidden layer. Rounds of acting in all worlds and of updates from what happened; REINFORCE, actor-critic, A2C, generalised
- * advantages and PPO differ in settings only.
+ * Learns to swing up the Acrobot by policy gradients (models/policy.ts): rounds of acting in all worlds and of updates from
+ * what happened.
  *
  * What is charged is the learner: each forward pass in acting (as `data`, for so it gets its data) and each update, counted
  * of the compiled programs times how often they ran. The world's physics are the same for all and not charged. Steps, here,
  * are those of the environment, over all worlds.
  */
-import { z } from 'zod'
-import {
-  compile,
-  crossEntropy,
-  philoxUniform,
-  valueType,
-  type Program,
-  type Tensor,
-} from '../../compiler/index.ts'
-import type { Tensors, Tree, ValueType } from '../../compiler/index.ts'
+import { philoxUniform, type Program } from '../../compiler/index.ts'
 import { permuteIndex } from '../../data/order.ts'
 import { badUsage } from '../../errors.ts'
 import { checkConfig } from '../../models/check.ts'
-import { linear } from '../../nn/layers.ts'
 import { Acrobots, observationSize, torques } from '../../worlds/acrobot.ts'
-import type { ParameterSpecs } from './models/parameters.ts'
-import {
-  compileStep,
-  count,
-  countStep,
-  initialise,
-  optimizerSchema,
-  parameterTypes,
-  specsOf,
-  type Objective,
-} from './supervised.ts'
+import { advantagesOf, type Advantages, type Rewards } from './advantages.ts'
+import { compileActing, drawn, swingObjective, swingRecipeSchema, type SwingRecipe } from './models/policy.ts'
+import { compileStep, countStep, initialise, specsOf } from './supervised.ts'
 import { addPhases, noPhases, timesPhases, type Ending, type Job, type Measurement } from './task.ts'
 
-const share = z.number().min(0).max(1)
-
-export const swingRecipeSchema = z.strictObject({
-  steps: count.describe('of the environment, over all worlds'),
-  worlds: count,
-  horizon: count.describe('steps of each world in a round'),
-  width: count.describe('hidden units of each net'),
-  advantage: z.strictObject({
-    kind: z
-      .enum(['return', 'value'])
-      .describe('return: sum of rewards to the end of the episode less the mean; value: by a learned value'),
-    discount: share,
-    lambda: share.describe('with value: 0 looks one step ahead, 1 to the end of the round'),
-    standardised: z.boolean().describe('mean 0 and deviation 1 over the round'),
-  }),
-  update: z.strictObject({
-    epochs: count.describe('passes over a round'),
-    parts: count.describe('updates a pass'),
-    clipRatio: z.number().min(0).describe('PPO: how far a probability may move; 0 = off'),
-    entropy: z.number().min(0),
-    value: z.number().min(0).describe('weight of the error of values'),
-  }),
-  optimizer: optimizerSchema,
-})
-export type SwingRecipe = z.output<typeof swingRecipeSchema>
-
-const actions = torques.length
-/** Episodes of an evaluation; the worlds of the last one begin elsewhere. */
+/** Episodes of an evaluation, the same each time. */
 const episodes = 20
-
-function netSpecs(width: number): ParameterSpecs {
-  const net = (outputs: number, last: number): ParameterSpecs => ({
-    into: {
-      ...valueType('f32', [observationSize, width], ['observed', 'hidden']),
-      std: 1 / Math.sqrt(observationSize),
-      hidden: true,
-    },
-    intoBias: { ...valueType('f32', [width], ['hidden']), std: 0, hidden: false },
-    out: {
-      ...valueType('f32', [width, outputs], ['hidden', 'outputs']),
-      std: last / Math.sqrt(width),
-      hidden: false,
-    },
-    outBias: { ...valueType('f32', [outputs], ['outputs']), std: 0, hidden: false },
-  })
-  return { policy: net(actions, 0.1), value: net(1, 1) }
-}
-
-type Net = Readonly<Record<'into' | 'intoBias' | 'out' | 'outBias', Tensor>>
-type Nets = Readonly<Record<'policy' | 'value', Net>>
-
-const forward = (net: Net, observed: Tensor): Tensor =>
-  linear(linear(observed, net.into, net.intoBias).tanh(), net.out, net.outBias)
-
-const flat = (x: Tensor): Tensor => x.reshape([x.size(0)], ['batch'])
-
-/** What an update sees of each step: a row of the round. */
-export const swingObjective = (recipe: SwingRecipe, rows: number): Objective => {
-  const row = valueType('f32', [rows], ['batch'])
-  const { clipRatio, entropy, value } = recipe.update
-  const learned = recipe.advantage.kind === 'value'
-  const { policy, value: valueNet } = netSpecs(recipe.width)
-  return {
-    specs: learned ? { policy: policy!, value: valueNet! } : { policy: policy! },
-    inputs: {
-      observed: valueType('f32', [rows, observationSize], ['batch', 'observed']),
-      action: valueType('i32', [rows], ['batch']),
-      advantage: row,
-      target: row,
-      before: row,
-      counted: row,
-    },
-    loss(params, { observed, action, advantage, target, before, counted }) {
-      const nets = params as unknown as Nets
-      const logits = forward(nets.policy, observed!)
-      const logProbability = crossEntropy(logits, action!).neg()
-      const counting = counted!.sum().max(1)
-      const mean = (x: Tensor): Tensor => x.mul(counted!).sum().div(counting)
-      const gain =
-        clipRatio > 0
-          ? clippedGain(logProbability, before!, advantage!, clipRatio)
-          : logProbability.mul(advantage!)
-      let loss = mean(gain).neg()
-      if (entropy > 0) loss = loss.sub(mean(entropyOf(logits)).mul(entropy))
-      if (!learned) return loss
-      const error = flat(forward(nets.value, observed!)).sub(target!)
-      return loss.add(mean(error.square()).mul(0.5 * value))
-    },
-  }
-}
-
-/** PPO (Schulman et al., 2017): no gain from moving a probability further than the ratio allows. */
-function clippedGain(logProbability: Tensor, before: Tensor, advantage: Tensor, clip: number): Tensor {
-  const ratio = logProbability.sub(before).exp()
-  return ratio.mul(advantage).min(
-    ratio
-      .max(1 - clip)
-      .min(1 + clip)
-      .mul(advantage),
-  )
-}
-
-function entropyOf(logits: Tensor): Tensor {
-  const shifted = logits.sub(logits.maxOver(-1, true))
-  const logs = shifted.sub(shifted.exp().sum(-1, true).log())
-  return logs.exp().mul(logs).sum(-1).neg()
-}
-
-/** Log-probabilities and, where it is learned, the value of observations of `rows` worlds. */
-function compileActing(objective: Objective, rows: number, threads: number): Promise<Program> {
-  const body = ({ params, observed }: { params: Tensors; observed: Tensor }): Tensors => {
-    const nets = params as unknown as Nets
-    const logits = forward(nets.policy, observed)
-    const shifted = logits.sub(logits.maxOver(-1, true))
-    const logs = shifted.sub(shifted.exp().sum(-1, true).log())
-    return 'value' in nets ? { logs, value: flat(forward(nets.value, observed)) } : { logs }
-  }
-  return compile(
-    body as unknown as (inputs: Tensors) => Tensors,
-    {
-      params: parameterTypes(objective),
-      observed: valueType('f32', [rows, observationSize], ['batch', 'observed']),
-    } as Tree<ValueType>,
-    { threads, name: 'efficiency-acting' },
-  )
-}
-
-/** An action by its probability; `u` in [0, 1). */
-function drawn(logs: ArrayLike<number>, row: number, u: number): number {
-  let left = u
-  for (let action = 0; action < actions - 1; action++) {
-    left -= Math.exp(logs[row * actions + action]!)
-    if (left < 0) return action
-  }
-  return actions - 1
-}
 
 /** Numbers that depend on seed, purpose and how many were drawn. */
 function randomOf(seed: number, stream: number): () => number {
@@ -178,59 +25,12 @@ function randomOf(seed: number, stream: number): () => number {
   return () => philoxUniform({ seed, step: 0, stream, salt: 0x5717 }, next++)
 }
 
-/** What happened in a round, [horizon, worlds]; `next` is the value of what came after a step, 0 where it arrived. */
-interface Round {
+/** What happened in a round, [horizon, worlds], and what led to it. */
+interface Round extends Rewards {
   readonly observed: Float32Array
   readonly action: Int32Array
+  /** Log-probabilities of the actions when they were taken. */
   readonly before: Float32Array
-  readonly reward: Float32Array
-  readonly value: Float32Array
-  readonly next: Float32Array
-  /** Whether the episode ended there, arrived or cut off. */
-  readonly ended: Uint8Array
-}
-
-export type Rewards = Pick<Round, 'reward' | 'value' | 'next' | 'ended'>
-
-/**
- * Advantages and targets of values of a round, and which rows count. By a value: generalised advantages (Schulman et al.,
- * 2015). By returns: an episode that the round did not see to its end does not count.
- */
-export function advantagesOf(
-  { reward, value, next, ended }: Rewards,
-  worlds: number,
-  { kind, discount, lambda, standardised }: SwingRecipe['advantage'],
-): Readonly<Record<'advantage' | 'target' | 'counted', Float32Array>> {
-  const [advantage, target] = [new Float32Array(reward.length), new Float32Array(reward.length)]
-  const counted = new Float32Array(reward.length).fill(1)
-  for (let world = 0; world < worlds; world++) {
-    let [later, whole] = [0, kind === 'value']
-    for (let at = reward.length - worlds + world; at >= 0; at -= worlds) {
-      if (ended[at]! > 0) [later, whole] = [0, true]
-      later =
-        kind === 'value'
-          ? reward[at]! + discount * next[at]! - value[at]! + discount * lambda * later
-          : reward[at]! + discount * later
-      advantage[at] = later
-      target[at] = kind === 'value' ? later + value[at]! : 0
-      if (!whole) counted[at] = 0
-    }
-  }
-  if (kind === 'return' || standardised) centre(advantage, counted, standardised)
-  return { advantage, target, counted }
-}
-
-function centre(values: Float32Array, counted: Float32Array, standardise: boolean): void {
-  let [n, sum, squares] = [0, 0, 0]
-  values.forEach((value, i) => {
-    n += counted[i]!
-    sum += counted[i]! * value
-    squares += counted[i]! * value * value
-  })
-  if (n === 0) return
-  const mean = sum / n
-  const scale = standardise ? 1 / (Math.sqrt(Math.max(0, squares / n - mean * mean)) + 1e-8) : 1
-  values.forEach((value, i) => (values[i] = scale * (value - mean)))
 }
 
 export async function* trainSwing(
@@ -299,10 +99,7 @@ export async function* trainSwing(
   }
 }
 
-function rowsOf(
-  made: Round & Readonly<Record<'advantage' | 'target' | 'counted', Float32Array>>,
-  chosen: readonly number[],
-) {
+function rowsOf(made: Round & Advantages, chosen: readonly number[]) {
   const of = (from: Float32Array): Float32Array => Float32Array.from(chosen, (row) => from[row]!)
   const observed = new Float32Array(chosen.length * observationSize)
   chosen.forEach((row, i) =>
@@ -355,7 +152,7 @@ async function play(
     for (let world = 0; world < many; world++) {
       const action = drawn(logs, world, random())
       round.action[from + world] = action
-      round.before[from + world] = logs[world * actions + action]!
+      round.before[from + world] = logs[world * torques.length + action]!
     }
     if (learned) {
       const values = acting.view('value')
