@@ -27,6 +27,7 @@ const plan: TrainPlan = {
   flopsPerStep: 6.15e9,
   arenaBytes: 12.25 * 2 ** 20,
   offloadedBytes: 0,
+  movedBytes: 0,
   processBytes: 150 * 2 ** 20,
   steps: 1465,
   peakFlops: 6e10,
