@@ -143,22 +143,12 @@ for (const offload of ['optimizer', 'activations']) {
     t.diagnostic(mounted ? 'tried with a small tmpfs' : 'tried with a limit on the size of files')
     const data = join(scratch, 'text.txt')
     writeFileSync(data, 'All that glisters is not gold.\n'.repeat(100))
-    const model = ['model.context=128', 'model.layers=2', 'model.width=256', 'batch=16', 'threads=1']
+    const model = ['model.context=128', 'model.layers=4', 'model.width=256', 'batch=16', 'threads=1']
     const given = ['train', 'language', ...model, `data=${data}`, 'steps=1', `offload=${offload}`]
-    const outcome = run(
-      'bash',
-      [
-        '-c',
-        mounted ? 'exec "$@"' : 'ulimit -f 8192; exec "$@"',
-        'bash',
-        process.execPath,
-        launcher,
-        ...given,
-        '--runs',
-        join(scratch, 'runs'),
-      ],
-      { ANNEAL_CACHE: cache },
-    )
+    const limit = mounted ? '' : 'ulimit -f 8192;'
+    const script = `${limit} ANNEAL_CACHE="$0" exec "$@"`
+    const command = [process.execPath, launcher, ...given, '--runs', join(scratch, 'runs')]
+    const outcome = run('bash', ['-c', script, cache, ...command])
     assert.equal(outcome.code, 1, outcome.err)
     assert.match(
       errorLine(outcome),

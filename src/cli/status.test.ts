@@ -214,3 +214,13 @@ test('the plan says what is computed again, and what that costs', () => {
   const unsure = describePlan({ ...plan, recompute: { ...recompute, optimal: false } })
   assert.ok(unsure.some((text) => text.endsWith('(a cheaper choice may exist)')))
 })
+
+test('what lies in a file, and what a step moves, is a line of the plan', () => {
+  const lineOf = (given: TrainPlan): string | undefined =>
+    describePlan(given).find((text) => text.startsWith('file'))
+  assert.equal(lineOf(plan), undefined)
+  assert.equal(
+    lineOf({ ...plan, offloadedBytes: 82 * 2 ** 20, movedBytes: 160 * 2 ** 20 }),
+    'file     82.0 MiB lie in a file, a step moves 160 MiB to it and from it',
+  )
+})

@@ -45,7 +45,7 @@ export interface BuiltProgram {
   readonly arenaBytes: number
   /** Only what is memory. */
   readonly residentBytes: number
-  /** Only what lies in a file. */
+  /** What lies in a file, rounded up to where the next part may begin. */
   readonly offloadedBytes: number
   /** What a step moves to the file and from it, all ranks together. */
   readonly movedBytes: number
@@ -114,7 +114,7 @@ export function buildC(
     }),
     arenaBytes,
     residentBytes: memoryEnd - stateBytes,
-    offloadedBytes: stateBytes + keptBytes,
+    offloadedBytes: stateBytes + arenaBytes - memoryEnd,
     movedBytes: built.reduce((sum, { block, plan }, i) => {
       return sum + parts[i]!.ranks.length * (plan.movedBytes + movedByLoops(block))
     }, 0),
