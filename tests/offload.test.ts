@@ -98,6 +98,14 @@ for (const [name, { overrides, offloads, ranks = 1, microbatches = 1, kept }] of
   })
 }
 
+test('the stages of a pipeline each have their part in a file', async () => {
+  const pipeline = { threads: 1, accumulate: 4, mesh: { pipe: 2 }, batch: 4 }
+  const [none, all] = [await outcome(pipeline), await outcome({ ...pipeline, offload: 'all' })]
+  assert.deepEqual(all.bits, none.bits)
+  assert.ok(all.memory.movedBytes > 2 * 2 * none.stateBytes)
+  assert.ok(all.memory.arenaBytes < none.memory.arenaBytes - none.stateBytes)
+})
+
 test('between steps the process is smaller by what lies in the file', (t) => {
   const from = (path: string): string => JSON.stringify(new URL(`../src/${path}`, import.meta.url).href)
   const held = (offload: string): { readonly held: number; readonly offloaded: number } => {

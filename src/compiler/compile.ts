@@ -3,7 +3,7 @@
  * memory are known before anything runs. Inputs and results are trees; what is returned under `state` replaces the
  * input of the same name, in place, and stays in the program between runs.
  */
-import { failure, InternalError, type UserError } from '../errors.ts'
+import { InternalError } from '../errors.ts'
 import { isWhole, localShape, ranksOf, sameLayout, type Layout } from './graph/mesh.ts'
 import type { Fp8Scaling } from './composites/dot-fp8.ts'
 import { Graph, inGraph, type Func } from './graph/node.ts'
@@ -100,9 +100,6 @@ export async function compile<I extends Tree<ValueType>>(
   options: CompileOptions = {},
 ): Promise<Program> {
   const started = performance.now()
-  if ((options.offload || options.offloadActivations) && options.parallel?.pipeline) {
-    throw noOffload(options.name ?? 'program')
-  }
   const policies: Policies = {
     precision: options.precision ?? 'f32',
     fp8Scaling: options.fp8Scaling ?? 'row',
@@ -417,11 +414,3 @@ const valuesOf = ({ dtype, shape }: ValueType): Values => new arrays[dtype](size
 
 const viewOf = (arena: ArrayBuffer, { type, offset }: Slot): Values =>
   new arrays[type.dtype](arena, offset, sizeOf(type.shape))
-
-const noOffload = (program: string): UserError =>
-  failure({
-    where: `offload of ${program}`,
-    got: 'a pipeline',
-    expected: 'ranks that all run the same program',
-    fix: 'leave offload out, or share the state out over the ranks (parallel.zero)',
-  })

@@ -213,9 +213,9 @@ function hasAxis(settings: string, axis: string): boolean {
   return settings.split(' ').some((word) => word.startsWith(`${axis}=`))
 }
 
-/** Not here: pipelines of mixtures, which have a test of their own; of steps that may be skipped, and with files, are refused. */
+/** Not here: pipelines of mixtures, which have a test of their own, and of steps that may be skipped, which are refused. */
 function possible(model: ModelName, settings: string): boolean {
-  return !hasAxis(settings, 'pipe') || (model !== 'mixture' && !/fp16|offload/.test(settings))
+  return !hasAxis(settings, 'pipe') || (model !== 'mixture' && !settings.includes('fp16'))
 }
 
 type Group = 'mesh' | 'parallel' | 'model' | 'run'

@@ -90,11 +90,17 @@ export function buildC(
   lent: ReadonlyMap<string, Slot> = new Map(),
 ): BuiltProgram {
   const library = new KernelLibrary(target)
-  const built = parts.map((part) => buildPart(part, library, { apart, offload, offloadActivations }, lent))
+  const files = parts.map((part) => stateInFile(part, offload, lent))
+  // What follows begins where a huge page may, in all parts at the same place.
+  const stateBytes = roundUp(Math.max(...files.map(({ bytes }) => bytes)), 2 ** 21)
+  const built = parts.map((part, i) => {
+    const options = { apart, offloadActivations, inFile: files[i]!.slots, stateBytes }
+    return buildPart(part, library, options, lent)
+  })
   const most = (bytes: (part: BuiltPart) => number): number => Math.max(...built.map(bytes))
   const memoryEnd = most(({ bytes }) => bytes)
   const ranks = parts.reduce((total, part) => total + part.ranks.length, 0)
-  const [stateBytes, keptBytes] = [most((part) => part.stateBytes), most((part) => part.keptBytes)]
+  const keptBytes = most((part) => part.keptBytes)
   const file = {
     stateBytes,
     keptBytes,
@@ -137,18 +143,47 @@ interface BuiltPart {
   readonly temporaryOffset: number
   /** State in a file and memory behind it. */
   readonly bytes: number
-  readonly stateBytes: number
   readonly keptBytes: number
   readonly guards: readonly Guard[]
+}
+
+interface FileState {
+  readonly slots: ReadonlyMap<string, Slot>
+  readonly bytes: number
+}
+
+/** State in the file, from the beginning of the arena on. */
+function stateInFile(
+  { func, inputPaths }: PartOfProgram,
+  offload: (path: string) => boolean,
+  lent: ReadonlyMap<string, Slot>,
+): FileState {
+  const slots = new Map<string, Slot>()
+  let bytes = 0
+  func.params.forEach(({ type }, i) => {
+    const path = inputPaths[i]!
+    if (!isState(path) || lent.has(path) || !offload(path)) return
+    slots.set(path, { path, type, offset: bytes })
+    bytes = roundUp(bytes + bytesOf(type), fileAlignment)
+  })
+  return { slots, bytes }
+}
+
+interface PartOptions {
+  readonly apart: boolean
+  readonly offloadActivations: boolean
+  readonly inFile: FileState['slots']
+  /** Where memory begins. */
+  readonly stateBytes: number
 }
 
 function buildPart(
   { func, inputPaths, outputPaths }: PartOfProgram,
   library: KernelLibrary,
-  { apart, offload, offloadActivations }: Required<BuildOptions>,
+  { apart, offloadActivations, inFile, stateBytes }: PartOptions,
   lent: ReadonlyMap<string, Slot>,
 ): BuiltPart {
-  let offset = 0
+  let offset = stateBytes
   const guards: Guard[] = []
   const reserve = (path: string, type: ValueType): Slot => {
     const slot = { path, type, offset }
@@ -161,18 +196,10 @@ function buildPart(
   }
   const place = (slot: Slot): Storage => {
     const from = lent.get(slot.path) === slot ? 'lender' : 'arena'
-    const inFile = offload(slot.path) && isState(slot.path)
-    return new Storage(slot.path, bytesOf(slot.type), `(${from} + ${slot.offset})`, { inFile })
+    return new Storage(slot.path, bytesOf(slot.type), `(${from} + ${slot.offset})`, {
+      inFile: inFile.get(slot.path) === slot,
+    })
   }
-  const inFile = new Map<string, Slot>()
-  func.params.forEach(({ type }, i) => {
-    const path = inputPaths[i]!
-    if (!isState(path) || lent.has(path) || !offload(path)) return
-    inFile.set(path, { path, type, offset })
-    offset = roundUp(offset + bytesOf(type), fileAlignment)
-  })
-  // What follows begins where a huge page may.
-  const stateBytes = (offset = roundUp(offset, 2 ** 21))
   const inputs = func.params.map(({ type }, i) => {
     const path = inputPaths[i]!
     return lent.get(path) ?? inFile.get(path) ?? reserve(path, type)
@@ -189,15 +216,16 @@ function buildPart(
   })
   const kept = offloadActivations ? new KeptStacks() : undefined
   const block = lower(func, library, { params, results, apart, kept })
-  const files = inputs.flatMap((slot, i) => (inFile.has(slot.path) ? [{ slot, storage: params[i]! }] : []))
+  const offloaded = inputs.flatMap((slot, i) =>
+    inFile.has(slot.path) ? [{ slot, storage: params[i]! }] : [],
+  )
   return {
     inputs,
     outputs,
     block,
-    plan: releasesOf(block, files),
+    plan: releasesOf(block, offloaded),
     temporaryOffset: offset,
     bytes: offset + block.temporaryBytes,
-    stateBytes,
     keptBytes: kept?.bytes ?? 0,
     guards: apart ? [...guards, ...guardsOf(block, offset)] : [],
   }
