@@ -368,7 +368,9 @@ class Lowering {
       else if (i >= numFixed) {
         const bytes = bytesOf(param.type)
         bindings.push({ kind: 'slice', variable, storage: inputs[i]!, bytes })
-        if (kept?.has(inputs[i]!)) letGo.push({ variable, bytes, read: true })
+        // A loop may ask for one stack under two names; its slices come once.
+        const again = inputs.indexOf(inputs[i]!) < i
+        if (kept?.has(inputs[i]!) && !again) letGo.push({ variable, bytes, read: true })
       }
     })
     const carryBuffers: { first: Storage; other: Storage }[] = []
