@@ -27,6 +27,7 @@ const plan: TrainPlan = {
   flopsPerStep: 6.15e9,
   arenaBytes: 12.25 * 2 ** 20,
   offloadedBytes: 0,
+  movedBytes: 0,
   processBytes: 150 * 2 ** 20,
   steps: 1465,
   peakFlops: 6e10,
@@ -212,4 +213,14 @@ test('the plan says what is computed again, and what that costs', () => {
   )
   const unsure = describePlan({ ...plan, recompute: { ...recompute, optimal: false } })
   assert.ok(unsure.some((text) => text.endsWith('(a cheaper choice may exist)')))
+})
+
+test('what lies in a file, and what a step moves, is a line of the plan', () => {
+  const lineOf = (given: TrainPlan): string | undefined =>
+    describePlan(given).find((text) => text.startsWith('file'))
+  assert.equal(lineOf(plan), undefined)
+  assert.equal(
+    lineOf({ ...plan, offloadedBytes: 82 * 2 ** 20, movedBytes: 160 * 2 ** 20 }),
+    'file     82.0 MiB lie in a file, a step moves 160 MiB to it and from it',
+  )
 })

@@ -139,7 +139,7 @@ export function describePlan(plan: TrainPlan): string[] {
       `about ${formatBytes(plan.processBytes)} for the process`,
     ...(plan.offloadedBytes > 0
       ? [
-          `file     ${formatBytes(plan.offloadedBytes)} of optimizer state lie in a file, read and written every step`,
+          `file     ${formatBytes(plan.offloadedBytes)} lie in a file, a step moves ${formatBytes(plan.movedBytes)} to it and from it`,
         ]
       : []),
     ...(plan.recompute ? [describeRecompute(plan.recompute, plan.flopsPerStep)] : []),

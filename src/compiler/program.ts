@@ -19,6 +19,8 @@ export interface ProgramMemory {
   readonly arenaBytes: number
   /** What lies in a file instead. */
   readonly offloadedBytes: number
+  /** What one run moves to the file and from it, all ranks together. */
+  readonly movedBytes: number
   readonly stateBytes: number
   readonly inputBytes: number
   readonly outputBytes: number
@@ -77,7 +79,7 @@ export interface Program {
   countedFlops(): number
   /** What each collective of a program over several ranks has sent so far; empty for others and for the reference. */
   traffic(): Traffic[]
-  /** Bytes that offloaded state has moved so far, from its file and back. */
+  /** Bytes that have moved so far, to the file of what is offloaded and from it; of all ranks in this process. */
   movedBytes(): number
   /**
    * Compares the state that ranks hold alike, by hashes.

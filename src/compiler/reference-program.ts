@@ -71,6 +71,7 @@ function interpreted(
     memory: {
       arenaBytes: 0,
       offloadedBytes: 0,
+      movedBytes: 0,
       stateBytes: 0,
       inputBytes: 0,
       outputBytes: 0,

@@ -19,8 +19,9 @@ export interface TrainPlan {
   readonly flopsPerStep: number
   /** The one block of memory every buffer of the step lives in. */
   readonly arenaBytes: number
-  /** Training state that lies in a file beside it. */
+  /** What lies in a file beside it, and what a step moves to that file and from it (of all ranks). */
   readonly offloadedBytes: number
+  readonly movedBytes: number
   /** What of it is computed again instead of kept, where that was asked for. */
   readonly recompute?: RecomputeReport
   /** The most memory the process is expected to hold at once, Node and all: within 5 %. */

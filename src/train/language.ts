@@ -110,6 +110,7 @@ async function prepare(
     flopsPerStep: program.flops,
     arenaBytes: program.memory.arenaBytes,
     offloadedBytes: program.memory.offloadedBytes,
+    movedBytes: program.memory.movedBytes,
     ...(program.recomputed ? { recompute: program.recomputed } : {}),
     processBytes: await expectedPeak(config, model),
     steps: config.steps,

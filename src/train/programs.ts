@@ -36,14 +36,17 @@ export const compileOptions = (config: LanguageConfig, options: CompileOptions):
   ...options,
 })
 
-/** What of a training step is computed again, and what of its state lies in a file. */
+/** What of a training step is computed again, and what of it lies in a file. */
 export const memoryOptions = ({
   recompute,
   memory,
   offload,
-}: LanguageConfig): Pick<CompileOptions, 'recompute' | 'offload'> => ({
+}: LanguageConfig): Pick<CompileOptions, 'recompute' | 'offload' | 'offloadActivations'> => ({
   recompute: recompute === 'auto' ? { memoryBytes: memory } : recompute === 'full' ? 'full' : false,
-  ...(offload === 'optimizer' ? { offload: (path: string) => path.startsWith('state.optim.') } : {}),
+  ...(offload === 'optimizer' || offload === 'all'
+    ? { offload: (path: string) => path.startsWith('state.optim.') }
+    : {}),
+  ...(offload === 'activations' || offload === 'all' ? { offloadActivations: true } : {}),
 })
 
 /** A program before it is compiled. */
