@@ -59,7 +59,11 @@ function productsOf(node: Node): number {
   if (node.op.kind === 'product') return node.op.flops(node)
   if (node.op !== callOp) return 0
   const stated = compositeByName.get(compositeName(node))?.products
-  if (stated) return stated(node.inputs.map((x) => x.types[0]!), optionsOf(node))
+  if (stated)
+    return stated(
+      node.inputs.map((x) => x.types[0]!),
+      optionsOf(node),
+    )
   let total = 0
   visit(node.attrs['body'] as Func, 1, undefined, (inner, _, times) => (total += times * productsOf(inner)))
   return total
