@@ -8,6 +8,7 @@ import { isWhole, localShape, ranksOf, sameLayout, type Layout } from './graph/m
 import type { Fp8Scaling } from './composites/dot-fp8.ts'
 import { Graph, inGraph, type Func } from './graph/node.ts'
 import { bytesOf, formatType, sizeOf, typeError, type DType, type ValueType } from './graph/types.ts'
+import { operationsOf } from './meter.ts'
 import { flopsOf } from './ops/cost.ts'
 import { runPipeline, type Policies } from './passes/pipeline.ts'
 import type { Precision } from './passes/precision.ts'
@@ -179,6 +180,7 @@ export async function compile<I extends Tree<ValueType>>(
     ...signature,
     func,
     flops: flopsIn(local),
+    operations: operationsOf(parts.map(({ func, ranks }) => ({ func, times: ranks.length }))),
     ...(report ? { recomputed: report } : {}),
     ...(cut ? { cut } : {}),
   }

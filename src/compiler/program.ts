@@ -4,6 +4,7 @@
 import { failure, type UserError } from '../errors.ts'
 import { whole as wholeLayout } from './graph/mesh.ts'
 import type { Func } from './graph/node.ts'
+import type { Operations } from './meter.ts'
 import { typeError, type ValueType } from './graph/types.ts'
 import type { Profile } from './profile.ts'
 import type { Memory, Traffic } from './ranked-native.ts'
@@ -41,6 +42,8 @@ export interface RankProcess {
 export interface Program {
   /** Floating-point operations of one run, of all ranks together. */
   readonly flops: number
+  /** The same by phase of training, and by other conventions. */
+  readonly operations: Operations
   readonly memory: ProgramMemory
   /** The emitted C program; empty for the reference target. */
   readonly source: string
