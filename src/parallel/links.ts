@@ -99,7 +99,11 @@ function linkOf(samples: LinkMeasure['samples']): LinkMeasure {
  * the quickest sample takes is latency, which holds no port: not what the smallest takes, which may have had to wait for its
  * core, and would then make all up to its seconds free.
  */
-export function wireOf(name: string, { latency, samples }: LinkMeasure, sharing: number): Wire {
+export function wireOf(
+  name: string,
+  { latency, samples }: Pick<LinkMeasure, 'latency' | 'samples'>,
+  sharing: number,
+): Wire {
   const smallest = samples[0]!
   return {
     name,
