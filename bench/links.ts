@@ -16,7 +16,7 @@ import { findMpi } from '../src/compiler/runtime/mpi.ts'
 import { compileShared } from '../src/compiler/runtime/toolchain.ts'
 import { failure } from '../src/errors.ts'
 import { languageConfigSchema, resolveConfig, type LanguageConfig } from '../src/models/language/config.ts'
-import { quickestLink, type LinkMeasure } from '../src/parallel/links.ts'
+import { typicalLink, type LinkMeasure } from '../src/parallel/links.ts'
 import { callSamples, uniqueSamples, type CallSample } from '../src/parallel/planner/call-rates.ts'
 import { clusterText, type ClusterFile } from '../src/parallel/planner/cluster-file.ts'
 import { stepOnCluster } from '../src/parallel/planner/on-cluster.ts'
@@ -42,7 +42,7 @@ export interface Asked {
 
 export interface Answer {
   /** Which host each rank was on. */
-  readonly hosts: number[]
+  readonly hosts: readonly number[]
   /** Of the links within hosts and between them, one a round. */
   readonly probes: readonly { readonly near: LinkMeasure; readonly far: LinkMeasure }[]
   /** Of each plan, seconds a step in each round. */
@@ -233,13 +233,15 @@ const coresOf = (hosts: readonly number[]): number[] => {
 
 /** What was measured, as `anneal plan` takes it. */
 function clusterOf({ hosts, probes }: Answer, calls: readonly CallSample[], of: string): ClusterFile {
-  const near = quickestLink(probes.map((probe) => probe.near))
-  const far = quickestLink(probes.map((probe) => probe.far))
+  const names = [...new Set(hosts)]
+  const numbered = hosts.map((host) => names.indexOf(host))
+  const near = typicalLink(probes.map((probe) => probe.near))
+  const far = typicalLink(probes.map((probe) => probe.far))
   return {
     format: 'anneal cluster 1',
     measured: `npm run bench links on ${new Date().toISOString().slice(0, 10)}: ${of}`,
-    hosts,
-    cores: coresOf(hosts),
+    hosts: numbered,
+    cores: coresOf(numbered),
     memoryBytes: Math.floor(totalmem() / ranks),
     // What the Linux scheduler gives on a few cores.
     turnSeconds: 1.4e-3,
