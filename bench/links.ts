@@ -109,7 +109,6 @@ export async function main(args: readonly string[]): Promise<void> {
   for (const plan of asked.plans) kernels.push(await measureKernels(plan, asked.settings))
   const answer = await onTwoHosts(asked, values.rate, values.turns)
   const cluster = clusterOf(answer, kernels.flat(), `${asked.plans.length} plans, cable of ${values.rate}`)
-  if (process.env['KEEP']) writeFileSync(process.env['KEEP'], JSON.stringify({ answer, kernels, cluster }))
   if (values.cluster !== undefined) writeFileSync(values.cluster, clusterText(cluster))
   const rows = asked.plans.map((plan, i) => {
     const step = stepOnCluster(plan, programs[i]!.outline, cluster)
