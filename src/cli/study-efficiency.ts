@@ -286,14 +286,14 @@ export const fit: Part = async (io, options, words) => {
   return 0
 }
 
-/** For continuous integration: exact cost of every row, and with --target the progress of a fresh seed. */
+/** For continuous integration: exact cost of every row, and with --to the progress of a fresh seed. */
 export const regress: Part = async (io, options, words) => {
   const { checkCost, checkProgress, withBase } = await import('../studies/efficiency/regress.ts')
   const { readEntries } = await import('../studies/efficiency/board-files.ts')
   const { tasks, taskNamed } = await import('../studies/efficiency/tasks/index.ts')
   const boards = await boardsOf(options)
   const chosen = words.length > 0 ? words.map(taskNamed) : tasks
-  const target = text(options, 'target')
+  const target = text(options, 'to')
   return await withInterrupt(
     () => io.note('stopping'),
     async (signal) =>
@@ -357,9 +357,9 @@ function rung(ladder: readonly number[], given: string): number {
   const found = ladder.find((target) => target === Number(given))
   if (found !== undefined) return found
   throw badUsage({
-    where: '--target',
+    where: '--to',
     got: `'${given}'`,
     expected: `one of the ladder: ${ladder.join(', ')}`,
-    fix: `try --target ${ladder[0]}`,
+    fix: `try --to ${ladder[0]}`,
   })
 }

@@ -1,6 +1,6 @@
 /**
- * `anneal study <study> <what>`: studies people can rerun. `efficiency paper` computes the 2020 analysis of algorithmic
- * efficiency again from its printed tables; nothing is trained.
+ * `anneal study <study> <what>`: studies people can rerun. `efficiency paper`, here, computes the 2020 analysis of
+ * algorithmic efficiency again from its printed tables, and trains nothing; the other parts have files of their own.
  */
 import { mkdirSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
@@ -10,15 +10,17 @@ import type { Command, Io, Options } from './command.ts'
 import { formatTable } from './format.ts'
 import * as efficiency from './study-efficiency.ts'
 import type { Part } from './study-efficiency.ts'
+import { scaling, scalingOptions } from './study-scaling.ts'
 
 const studies: Readonly<Record<string, Readonly<Record<string, Part>>>> = {
   efficiency: { paper, ...efficiency },
+  scaling,
 }
 
 export const study: Command = {
   arguments: [
     Object.keys(studies).join(' or '),
-    'paper, run, board, verify, compare, fit or regress',
+    `efficiency: paper, ${Object.keys(efficiency).join(', ')}; scaling: ${Object.keys(scaling).join(', ')}`,
     'of run: suite=smoke, quick or full, or tasks; of the others: a task, an entry, a table',
   ],
   options: [
@@ -27,12 +29,13 @@ export const study: Command = {
     ['--seeds <n>', 'run: seeds of each entry (full 5, quick 3, smoke 1)'],
     ['--jobs <n>', 'run: runs at a time, one thread each (default: all cores)'],
     ['--seed <n>', 'verify: the seed to run again (default 0)'],
-    ['--target <metric>', 'regress: also a fresh seed, to this target of the ladder'],
+    ['--to <metric>', 'regress: also a fresh seed, to this target of the ladder'],
     ['--base <ref>', 'regress: boards of this commit or folder (default: as they are)'],
     ['--check', 'board: write nothing, refuse generated files that differ'],
     ['--cost <column>', 'fit: column of the cost'],
     ['--date <column>', 'fit: column of the date (default date)'],
     ['--boards <dir>', 'folder of leaderboards, when not those of this checkout'],
+    ...scalingOptions,
   ],
   examples: [
     'anneal study efficiency paper --out docs/studies',
@@ -42,6 +45,7 @@ export const study: Command = {
     'anneal study efficiency compare shakespeare-opt/adam shakespeare-opt/muon',
     'anneal study efficiency fit data/efficiency/paper_alexnet_level.csv --cost tflops_days',
     'anneal study efficiency regress --base HEAD',
+    'anneal study scaling plan --series short',
   ],
   async run(io, [name = '', what = '', ...words], options) {
     return await pick('what', pick('study', studies, name), what)(io, options, words)

@@ -1,3 +1,4 @@
+/** Boards in folders: what is refused, what is generated, and that the committed ones are true. */
 import assert from 'node:assert/strict'
 import { cpSync, existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'

@@ -1,3 +1,4 @@
+/** The training of the study: same bits, queues that resume, rows that are verified, costs that are guarded. */
 import assert from 'node:assert/strict'
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'

@@ -1,3 +1,4 @@
+/** Statistics of boards: summaries, ratios, Welch's test, the verdict on a record. */
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { moments, ratio, recordVerdict, summarise, welch } from './compare.ts'
