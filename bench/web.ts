@@ -176,7 +176,12 @@ async function live(browser: Browser, runs: string): Promise<Row[]> {
     await page.close()
     const what = `a new point on screen, steps of ${pause} ms`
     rows.push({ what: `${what}: median`, value: median(late), unit: 'ms' })
-    rows.push({ what: `${what}: latest of ${points}`, value: Math.max(...late), unit: 'ms', budget: atMost(500) })
+    rows.push({
+      what: `${what}: latest of ${points}`,
+      value: Math.max(...late),
+      unit: 'ms',
+      budget: atMost(500),
+    })
   }
   await lab.close()
   return rows

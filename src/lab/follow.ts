@@ -14,7 +14,10 @@ import type { RunStatus, RunSummary } from '../runs/index.ts'
 import { printJson } from './json.ts'
 
 const beatMs = 1000
-/** A look that takes long is repeated less often: at most a twentieth of the time is spent looking. */
+/**
+ * A look that takes long is repeated less often: at most a twentieth of the time is spent looking. What counts is the
+ * processor's time: while training keeps all cores busy, a look that had to wait for one has cost nothing.
+ */
 const pauseShare = 20
 /** Lines in one event, so that none grows without bound. */
 const mostLines = 2000
@@ -99,10 +102,16 @@ async function eachTick(
     await stream.writeSSE({ event, data: printJson(data), ...(id === null ? {} : { id }) })
   }
   while (!stream.aborted && !signal.aborted) {
-    const began = performance.now()
+    const began = processorMs()
     if ((await look(send)) === 'end') return
-    const pause = Math.max(pollMs, (performance.now() - began) * pauseShare)
+    const pause = Math.max(pollMs, (processorMs() - began) * pauseShare)
     if (performance.now() - sentAt > beatMs) await send('beat', {}, null)
     await sleep(pause, undefined, { signal }).catch(() => undefined)
   }
+}
+
+/** Time that this thread has spent on a core. */
+function processorMs(): number {
+  const { user, system } = process.threadCpuUsage()
+  return (user + system) / 1000
 }

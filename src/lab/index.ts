@@ -7,11 +7,10 @@ import { Hono } from 'hono'
 import { closeSync, fstatSync, openSync, readFileSync, readSync } from 'node:fs'
 import { join } from 'node:path'
 import { listIndexedRuns } from '../runs/index-db.ts'
-import { isRunFolder, readRun, searchRuns, summarise } from '../runs/index.ts'
-import type { Run } from '../runs/index.ts'
-import { settingsOf, typedSetting } from '../runs/settings.ts'
+import { isRunFolder, searchRuns } from '../runs/index.ts'
 import { actionRoutes } from './actions.ts'
 import { Curves } from './curves.ts'
+import { describe } from './describe.ts'
 import { encodeColumns } from './encode.ts'
 import { exportHtml } from './export.ts'
 import { followList, followRun } from './follow.ts'
@@ -32,12 +31,10 @@ export interface Lab {
 const logBytes = 256 << 10
 /** Runs in one file. */
 const mostExported = 10
-/** Damage that is listed one by one. */
-const mostNotes = 50
 
 /** The routes under /api. */
 export function labRoutes(options: LabOptions): Lab {
-  const { runsDir, recipes, self, pollMs = 150 } = options
+  const { runsDir, recipes, self, pollMs = 100 } = options
   const closing = new AbortController()
   const following = { root: runsDir, pollMs, signal: closing.signal }
   const curves = new Curves(runsDir)
@@ -46,6 +43,7 @@ export function labRoutes(options: LabOptions): Lab {
     if (!isRunFolder(runsDir, id)) throw noSuchRun(id)
     return id
   }
+  const describeRun = (id: string): RunReply => describe(join(runsDir, id), id, curves.read(id), self)
   api.get('/runs', (c) => {
     const { runs, skipped } = listIndexedRuns(runsDir)
     const found = searchRuns(runs, c.req.query('query') ?? '')
@@ -54,7 +52,7 @@ export function labRoutes(options: LabOptions): Lab {
     return json({ runs: shown, total: found.length, skipped } satisfies RunsReply)
   })
   api.get('/events', (c) => followList(c, following))
-  api.get('/runs/:id', (c) => json(describe(readRun(runsDir, existing(c.req.param('id'))), self)))
+  api.get('/runs/:id', (c) => json(describeRun(existing(c.req.param('id')))))
   api.get('/runs/:id/series', (c) => {
     const { columns, cursor } = curves.read(existing(c.req.param('id')))
     return c.body(encodeColumns(columns, cursor), 200, {
@@ -73,7 +71,7 @@ export function labRoutes(options: LabOptions): Lab {
     if (ids.length === 0) throw noSuchRun('')
     const runs = ids.map((id) => {
       const { columns, cursor } = curves.read(id)
-      return { reply: describe(readRun(runsDir, id), self), columns: encodeColumns(columns, cursor) }
+      return { reply: describeRun(id), columns: encodeColumns(columns, cursor) }
     })
     return c.body(exportHtml(options.pages, runs), 200, {
       'content-type': 'text/html; charset=utf-8',
@@ -98,37 +96,6 @@ export function labRoutes(options: LabOptions): Lab {
   routes.route('/api', api)
   routes.onError((error) => explain(error))
   return { routes, close: () => closing.abort() }
-}
-
-function describe(run: Run, self: string): RunReply {
-  const { meta, config, status, reason, annotations, segments, samples, checkpoints, notes } = run
-  const more = notes.length - mostNotes
-  return {
-    summary: summarise(run),
-    status,
-    reason,
-    annotations,
-    config,
-    plan: meta.plan,
-    machine: meta.machine,
-    parent: meta.parent ?? null,
-    segments: segments.map(({ number, fromStep, time, points, status: last }) => ({
-      number,
-      fromStep,
-      time,
-      points: points.length,
-      status: last?.status ?? null,
-    })),
-    samples,
-    checkpoints,
-    notes: more > 0 ? [...notes.slice(0, mostNotes), `and ${more} more`] : notes,
-    commandLine: [
-      self,
-      'train',
-      meta.recipe,
-      ...settingsOf(config).map(([key, value]) => typedSetting(key, value)),
-    ].join(' '),
-  }
 }
 
 /** The last part of a text file; nothing when there is none. */

@@ -3,7 +3,7 @@
  * change, at most once a frame; whoever draws reads it. A stream that breaks goes on from the cursor; a run that was
  * replaced is loaded again.
  */
-import { signal } from '@preact/signals'
+import { batch, signal } from '@preact/signals'
 import type { Signal } from '@preact/signals'
 import { decodeColumns } from '../../../src/lab/encode.ts'
 import type { RunReply } from '../../../src/lab/wire.ts'
@@ -77,10 +77,12 @@ export function openRun(id: string): LiveRun {
       const decoded = decodeColumns(bytes)
       run.columns = decoded.columns
       cursor = decoded.cursor
-      run.reply.value = reply
-      run.status.value = reply.status
-      run.problem.value = undefined
-      changed()
+      batch(() => {
+        run.reply.value = reply
+        run.status.value = reply.status
+        run.problem.value = undefined
+        run.version.value++
+      })
       stop ??= follow(() => runPath(id, `/events?cursor=${cursor}`), {
         lines: (data) => {
           const lines = data as readonly RunLine[]

@@ -4,7 +4,7 @@
  * click or Escape shows everything; from the keyboard arrows move and + - zoom. All charts of a page share the cursor.
  */
 import type { JSX } from 'preact'
-import { useEffect, useRef, useState } from 'preact/hooks'
+import { useEffect, useMemo, useRef, useState } from 'preact/hooks'
 import uPlot from 'uplot'
 import { smooth, thin } from '../data/curves.ts'
 import type { Curve } from '../data/curves.ts'
@@ -89,13 +89,17 @@ export function Chart(props: ChartProps): JSX.Element {
     }
   }, [key])
 
-  // Given other values otherwise.
+  // Given other values otherwise; those it was made with are drawn already.
+  const made = useRef('')
   useEffect(() => {
-    if (!plot.current) return
+    const isNew = made.current !== key
+    made.current = key
+    if (!plot.current || isNew) return
     drawn.current = prepare(curves, smoothing, logX, logY)
     refresh(plot.current, drawn.current, window.current)
   }, [version, smoothing, curves])
 
+  const words = useMemo(() => describe(title, curves, formatX, formatY), [curves, title])
   const move = (event: KeyboardEvent): void => {
     const chart = plot.current
     if (!chart) return
@@ -129,7 +133,7 @@ export function Chart(props: ChartProps): JSX.Element {
         class="plot"
         ref={place}
         role="img"
-        aria-label={describe(title, curves, formatX, formatY)}
+        aria-label={words}
         tabIndex={0}
         onKeyDown={move}
         title="Drag to zoom, double click for everything; arrows, + and - from the keyboard"
