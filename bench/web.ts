@@ -29,16 +29,21 @@ import { lossAt, openRun, writeLongRun, writeManyRuns, writePoint } from './web-
 const launcher = fileURLToPath(new URL('../bin/anneal.js', import.meta.url))
 const assets = fileURLToPath(new URL('../dist/web/assets/', import.meta.url))
 
+interface Budget {
+  readonly of: 'at most' | 'at least'
+  readonly value: number
+}
+
 interface Row {
   readonly what: string
   readonly value: number
   readonly unit: string
   /** Undefined: told for comparison only. */
-  readonly budget?: { readonly of: 'at most' | 'at least'; readonly value: number }
+  readonly budget?: Budget
 }
 
-const atMost = (value: number): Row['budget'] => ({ of: 'at most', value })
-const atLeast = (value: number): Row['budget'] => ({ of: 'at least', value })
+const atMost = (value: number): Budget => ({ of: 'at most', value })
+const atLeast = (value: number): Budget => ({ of: 'at least', value })
 
 type Measure = (browser: Browser, scratch: string) => Promise<readonly Row[]>
 
