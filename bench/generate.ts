@@ -1,13 +1,14 @@
 /**
  * `npm run bench generate`: greedy generation over a key/value cache beside PyTorch eager with one, same model shape,
  * threads and f32. At batch 1 every token reads every weight once, so the yardstick is weight bytes per second against
- * what a copy reaches on this machine (bytes copied, counted once), measured in the same run.
+ * what a copy reaches on this machine (bytes copied, counted once), and the floor is what it takes to read that many bytes
+ * and do nothing else, both measured in the same run.
  */
 import { availableParallelism, cpus } from 'node:os'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { parseArgs } from 'node:util'
 import { formatTable } from '../src/cli/format.ts'
-import { bytesOf, leaves, philoxUniform, type ValueType } from '../src/compiler/index.ts'
+import { bytesOf, compile, leaves, philoxUniform, valueType, type ValueType } from '../src/compiler/index.ts'
 import { measurePeak } from '../src/compiler/runtime/peak.ts'
 import { badUsage } from '../src/errors.ts'
 import { Decoder } from '../src/models/decoder.ts'
@@ -100,6 +101,8 @@ async function benchmark(
   withPeer: boolean,
 ): Promise<number> {
   const before = await measurePeak(options)
+  const bytes = weightBytes(model)
+  const readBefore = await readSeconds(bytes, options.threads)
   const ours = await openOurs({ model, batch, start }, options.threads)
   const { layers, width, heads, context, vocab } = model
   const config = { layers, width, heads, context, vocab, batch, start }
@@ -113,8 +116,8 @@ async function benchmark(
   // A peer that was told to stop still tidies up for a moment.
   await sleep(2500)
   const after = await measurePeak(options)
+  const read = Math.min(readBefore, await readSeconds(bytes, options.threads))
   const copy = Math.max(before.copyBytesPerSecond, after.copyBytesPerSecond)
-  const bytes = weightBytes(model)
   const rows = timings.map((timing) => {
     const step = median(timing.secondsPerStep)
     return [
@@ -133,6 +136,9 @@ async function benchmark(
     `copy bandwidth ${(before.copyBytesPerSecond / 1e9).toFixed(1)} GB/s before, ` +
       `${(after.copyBytesPerSecond / 1e9).toFixed(1)} after`,
   )
+  console.log(
+    `reading as many bytes and nothing else: ${(read * 1000).toFixed(3)} ms, ${(bytes / read / 1e9).toFixed(1)} GB/s`,
+  )
   console.log(formatTable([['', 'step', 'speed', 'weights', 'of copy'], ...rows]))
   const [mine, ...others] = timings
   for (const other of others) {
@@ -148,6 +154,24 @@ function weightBytes(model: ModelConfig): number {
   return types
     .filter(([path]) => path !== 'positions' && (path !== 'tokens' || model.block === 'gpt2'))
     .reduce((total, [, type]) => total + bytesOf(type), 0)
+}
+
+/** The least time a step could take: as many bytes are read once by all threads, added up and forgotten. */
+async function readSeconds(bytes: number, threads: number): Promise<number> {
+  const rows = 64
+  const x = valueType('f32', [rows, Math.round(bytes / 4 / rows)])
+  const program = await compile(({ x }) => ({ sums: x.sum(1) }), { x }, { threads })
+  try {
+    program.view('x').fill(1)
+    const seconds = Array.from({ length: 60 }, () => {
+      const started = performance.now()
+      program.runBlocking()
+      return (performance.now() - started) / 1000
+    })
+    return median(seconds.slice(10))
+  } finally {
+    program.close()
+  }
 }
 
 async function openOurs(

@@ -115,7 +115,16 @@ export async function main(args: readonly string[]): Promise<void> {
       predicted: step.seconds,
       measured,
       rounds: answer.measured[i]!,
-      arithmetic: Math.max(...step.ranks.map(({ computeSeconds }) => computeSeconds)),
+      // What a core calculates, for all of its ranks, and how long the busiest direction of the cable is held.
+      arithmetic: Math.max(
+        ...cluster.cores.map((core) =>
+          step.ranks.reduce(
+            (sum, { computeSeconds }, rank) => sum + (cluster.cores[rank] === core ? computeSeconds : 0),
+            0,
+          ),
+        ),
+      ),
+      cable: step.levels[1]!.busyShare * step.seconds,
       bytes: step.levels.map(({ totalBytes }) => totalBytes),
     }
   })
@@ -130,13 +139,14 @@ export async function main(args: readonly string[]): Promise<void> {
   console.log(`within a host ${linkLine(answer.near)}; between hosts, two at once, ${linkLine(answer.far)}`)
   console.log(
     formatTable([
-      ['plan', 'predicted', 'measured', 'ratio', 'arithmetic', 'MB near', 'MB far', 'rounds'],
-      ...rows.map(({ plan, predicted, measured, arithmetic, bytes, rounds }) => [
+      ['plan', 'predicted', 'measured', 'ratio', 'arithmetic', 'cable', 'MB near', 'MB far', 'rounds'],
+      ...rows.map(({ plan, predicted, measured, arithmetic, cable, bytes, rounds }) => [
         plan.replaceAll(/mesh\.|parallel\./g, ''),
         ms(predicted),
         ms(measured),
         (predicted / measured).toFixed(2),
         ms(arithmetic),
+        ms(cable),
         ...bytes.map(megabytes),
         rounds.map(ms).join(' '),
       ]),

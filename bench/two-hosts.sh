@@ -25,6 +25,8 @@ for end in "$a 10.77.0.1" "$b 10.77.0.2"; do
   ip -n "$1" link set cable mtu 9000 up
   ip -n "$1" link set lo up
   ip -n "$1" route replace 10.77.0.0/24 dev cable src "$2" congctl cubic
+  # Packets as they travel: what the kernel lumps together would keep acknowledgements waiting behind it.
+  ip -n "$1" link set cable gso_max_size 9000 gso_max_segs 1
   # A small bucket: a wire has none, and what is left in it would go for free after every pause.
   [ "$rate" = - ] || ip netns exec "$1" tc qdisc add dev cable root tbf rate "$rate" burst 64kb latency 50ms
   shift 2
@@ -36,7 +38,9 @@ shift
 exec taskset -c $last ip netns exec $b unshare --uts sh -c 'hostname anneal-b; exec sh -c "\$*"' sh "\$@"
 AGENT
 chmod +x "$agent"
+# Of two ways that Open MPI has for large messages the plain one (btl_tcp_flags 1): the other asks for every piece, and those
+# requests wait behind the data that goes the same way, so that the cable runs now at its rate and now at half of it.
 # Each host has half of the cores. Ranks may be more than that, so whoever waits makes room for the others.
 taskset -c "$first" ip netns exec "$a" mpirun --allow-run-as-root --oversubscribe --bind-to none --host "10.77.0.1:$each,10.77.0.2:$each" \
   --map-by "$by" -n "$ranks" --mca plm_rsh_agent "$agent" --mca btl tcp,vader,self --mca pml ob1 --mca btl_tcp_if_include cable \
-  --mca oob_tcp_if_include cable --mca mpi_yield_when_idle 1 --mca btl_tcp_sndbuf 262144 --mca btl_tcp_rcvbuf 262144 "$@"
+  --mca oob_tcp_if_include cable --mca mpi_yield_when_idle 1 --mca btl_tcp_flags 1 --mca btl_tcp_sndbuf 262144 --mca btl_tcp_rcvbuf 262144 "$@"

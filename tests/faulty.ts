@@ -14,9 +14,6 @@ import { readRun } from '../src/runs/index.ts'
 import { listCheckpoints } from '../src/train/checkpoint.ts'
 import { anneal, start, type Outcome } from './launch.ts'
 
-// Programs that run for a moment, on processes that inherit this.
-process.env['ANNEAL_OPTIMIZE'] ??= '1'
-
 export const scratch: string = mkdtempSync(join(tmpdir(), 'anneal-faults-'))
 after(() => rmSync(scratch, { recursive: true, force: true }))
 

@@ -11,9 +11,6 @@ import { resolveConfig } from '../src/models/language/config.ts'
 import { readRun } from '../src/runs/index.ts'
 import { forkLanguage, resumeLanguage, trainLanguage } from '../src/train/language.ts'
 
-// Many programs that each run for a moment.
-process.env['ANNEAL_OPTIMIZE'] ??= '1'
-
 const runsDir = mkdtempSync(join(tmpdir(), 'anneal-fork-'))
 after(() => rmSync(runsDir, { recursive: true, force: true }))
 

@@ -43,6 +43,7 @@ const packageHomes: Readonly<Record<string, readonly string[]>> = {
   'node:sqlite': ['runs'],
   hono: ['serve', 'lab'],
   '@hono/node-server': ['serve', 'lab'],
+  '@huggingface/jinja': ['serve'],
 }
 
 const maxLines = 700

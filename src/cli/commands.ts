@@ -87,7 +87,7 @@ export const commands: readonly Entry[] = [
   },
   {
     name: 'study',
-    arguments: ['<study>', '<what>'],
+    arguments: ['<study>', '<what>', '[of...]'],
     summary: 'studies people can rerun: how much compute algorithms save',
     load: async () => (await import('./study.ts')).study,
   },

@@ -17,6 +17,8 @@ import { draw, worstError } from './testing.ts'
 import { grad, scan } from './trace/functions.ts'
 import { concat, full, iota, Tensor, where } from './trace/tensor.ts'
 
+process.env['ANNEAL_OPTIMIZE'] = '3' // as users' programs are compiled
+
 const f64 = (...shape: number[]): ValueType => valueType('f64', shape)
 const f32 = (...shape: number[]): ValueType => valueType('f32', shape)
 

@@ -75,13 +75,13 @@ export async function measureAxis(
   }
 }
 
-/** Several measurements of a link as one: for each size the middle of what it took. */
-export const typicalLink = (measures: readonly LinkMeasure[]): LinkMeasure =>
+/** Several measurements of a link as one: for each size the quickest, since whatever else a machine does only adds to it. */
+export const quickestLink = (measures: readonly LinkMeasure[]): LinkMeasure =>
   linkOf(
-    measures[0]!.samples.map(({ bytes }, i) => {
-      const sorted = measures.map(({ samples }) => samples[i]!.seconds).toSorted((a, b) => a - b)
-      return { bytes, seconds: sorted[Math.floor(sorted.length / 2)]! }
-    }),
+    measures[0]!.samples.map(({ bytes }, i) => ({
+      bytes,
+      seconds: Math.min(...measures.map(({ samples }) => samples[i]!.seconds)),
+    })),
   )
 
 function linkOf(samples: LinkMeasure['samples']): LinkMeasure {
@@ -95,20 +95,22 @@ function linkOf(samples: LinkMeasure['samples']): LinkMeasure {
 
 /**
  * The wire that was measured, for the simulator. `sharing`: how many ranks of a host sent at once through its port, which one
- * message alone holds that much shorter. Sizes in between lie on the lines between the samples, larger ones on the last.
+ * message alone holds that much shorter. Sizes in between lie on the lines between the samples, larger ones on the last. What
+ * the quickest sample takes is latency, which holds no port: not what the smallest takes, which may have had to wait for its
+ * core, and would then make all up to its seconds free.
  */
-export function wireOf(name: string, { samples }: LinkMeasure, sharing: number): Wire {
+export function wireOf(name: string, { latency, samples }: LinkMeasure, sharing: number): Wire {
   const smallest = samples[0]!
   return {
     name,
-    latency: smallest.seconds,
+    latency,
     busy(bytes) {
       if (bytes <= smallest.bytes) return 0
       const found = samples.findIndex((sample) => sample.bytes >= bytes)
       const after = found < 0 ? samples.length - 1 : found
       const [low, high] = [samples[after - 1]!, samples[after]!]
       const slope = (high.seconds - low.seconds) / (high.bytes - low.bytes)
-      return Math.max(0, low.seconds + slope * (bytes - low.bytes) - smallest.seconds) / sharing
+      return Math.max(0, low.seconds + slope * (bytes - low.bytes) - latency) / sharing
     },
   }
 }

@@ -1,7 +1,8 @@
 /**
- * How a conversation becomes one text. A checkpoint whose tokenizer has the marks of a known format gets that format:
- * ChatML (Qwen, SmolLM) or that of Llama 3. Everything else, such as a model trained here on plain text, gets a plain
- * dialogue: each turn on a line of its own, `User: …`, `Assistant: …`, which ends where the next `User:` would begin.
+ * How a conversation becomes one text. A published checkpoint brings a template of its own (jinja-template.ts). Of one
+ * without, the tokenizer is looked at: marks of a known format, ChatML (Qwen, SmolLM) or that of Llama 3, stand for that
+ * format. Everything else, such as a model trained here on plain text, gets a plain dialogue: each turn on a line of its
+ * own, `User: …`, `Assistant: …`, which ends where the next `User:` would begin.
  */
 import type { Tokenizer } from '../data/tokenizers/tokenizer.ts'
 
@@ -25,15 +26,22 @@ export interface Tool {
 }
 
 export interface ChatTemplate {
-  readonly name: 'chatml' | 'llama3' | 'plain'
+  readonly name: 'chatml' | 'llama3' | 'plain' | 'jinja'
   /** The conversation up to where the assistant is to speak. */
   render(messages: readonly Message[], tools: readonly Tool[]): string
   /** Texts that end the assistant's turn. */
   readonly stop: readonly string[]
   /** Special tokens that do. */
   readonly stopTokens: readonly string[]
-  /** What stands around a call of a tool, where the format has calls. */
-  readonly call?: { readonly before: string; readonly after: string }
+  /** How a call of a tool is written, where the format has calls. */
+  readonly call?: CallFormat
+}
+
+/** A call is `{"name": …, "arguments": …}` between two marks; without marks it is the whole answer. */
+export interface CallFormat {
+  readonly before: string
+  readonly after: string
+  readonly argumentsKey: 'arguments' | 'parameters'
 }
 
 const callText = ({ name, arguments: given }: ToolCall): string =>
@@ -57,12 +65,19 @@ const toolsText = (tools: readonly Tool[]): string =>
   ].join('\n')
 
 /** The system's words come first, those about tools after them. */
-function withTools(messages: readonly Message[], tools: readonly Tool[]): readonly Message[] {
+export function withTools(messages: readonly Message[], tools: readonly Tool[]): readonly Message[] {
   if (tools.length === 0) return messages
   const [first, ...others] = messages
   return first?.role === 'system'
     ? [{ ...first, text: `${first.text}\n\n${toolsText(tools)}` }, ...others]
     : [{ role: 'system', text: toolsText(tools) }, ...messages]
+}
+
+/** The form of calls that Hermes, Qwen and others learnt. */
+export const hermesCalls: CallFormat = {
+  before: '<tool_call>',
+  after: '</tool_call>',
+  argumentsKey: 'arguments',
 }
 
 const chatml: ChatTemplate = {
@@ -78,7 +93,7 @@ const chatml: ChatTemplate = {
   },
   stop: [],
   stopTokens: ['<|im_end|>', '<|endoftext|>'],
-  call: { before: '<tool_call>', after: '</tool_call>' },
+  call: hermesCalls,
 }
 
 const llama3: ChatTemplate = {
@@ -121,3 +136,7 @@ export function templateFor(tokenizer: Tokenizer): ChatTemplate {
 /** Special tokens and their ids. */
 export const specialsOf = (tokenizer: Tokenizer): ReadonlyMap<string, number> =>
   'specials' in tokenizer ? (tokenizer.specials as ReadonlyMap<string, number>) : new Map<string, number>()
+
+/** Ids that are no text. Some tokens that are matched whole are (`<tool_call>` in Qwen's vocabulary): they say so. */
+export const silentOf = (tokenizer: Tokenizer): ReadonlySet<number> =>
+  'silent' in tokenizer ? (tokenizer.silent as ReadonlySet<number>) : new Set(specialsOf(tokenizer).values())

@@ -2,12 +2,13 @@
  * A conversation answered: what the chat and the responses route share. Messages and tools go through the template into a
  * prompt; what comes back is text and calls of tools. A call that must be made (`required`, or a named function) is
  * written under a schema of all calls that are allowed, so its arguments are always valid; one that may be made is
- * recognised by the marks the template puts around it.
+ * recognised by the form the template gives it (calls.ts).
  */
-import type { ChatTemplate, Message, Tool, ToolCall } from './chat-template.ts'
+import { oneCall, withCalls, type Piece } from './calls.ts'
+import type { ChatTemplate, Message, Tool } from './chat-template.ts'
 import type { Engine } from './engine.ts'
 import { invalid } from './error.ts'
-import type { Generation, GenerationRequest, Token } from './generation.ts'
+import type { Generation, GenerationRequest } from './generation.ts'
 
 export type AnswerFormat =
   | { readonly type: 'text' }
@@ -25,13 +26,6 @@ export interface ChatRequest {
   readonly drawing: Pick<GenerationRequest, 'sampling' | 'stop' | 'top' | 'signal'>
   /** Names of fields, for errors. */
   readonly params: { readonly messages: string; readonly schema: string; readonly maxTokens: string }
-}
-
-/** A piece of an answer. */
-export interface Piece {
-  readonly text: string
-  readonly tokens: readonly Token[]
-  readonly call?: ToolCall
 }
 
 export interface ChatAnswer {
@@ -59,7 +53,7 @@ export function startChat(engine: Engine, request: ChatRequest): ChatAnswer[] {
   const room = engine.room(prompt, params.messages)
   const maxTokens = Math.min(request.maxTokens ?? room, room)
   const schema = must
-    ? engine.schema(callSchema(tools, toolChoice), 'tools')
+    ? engine.schema(callSchema(tools, toolChoice, template), 'tools')
     : format.type === 'text'
       ? undefined
       : engine.schema(format.type === 'json_object' ? undefined : format.schema, params.schema)
@@ -81,17 +75,23 @@ export function startChat(engine: Engine, request: ChatRequest): ChatAnswer[] {
     generation,
     pieces: () =>
       must
-        ? oneCall(generation)
+        ? oneCall(textOf(generation))
         : tools.length > 0 && template.call && !schema
-          ? withCalls(textOf(generation), template.call)
+          ? withCalls(textOf(generation), template.call, (name) => tools.some((tool) => tool.name === name))
           : textOf(generation),
   }))
 }
 
-const callBefore = ({ call }: ChatTemplate): string => `${call ? '' : ' '}${call?.before ?? '<tool_call>'}\n`
+const callBefore = ({ call }: ChatTemplate): string =>
+  call ? (call.before === '' ? '' : `${call.before}\n`) : ' <tool_call>\n'
 
 /** The calls that may be made, as a schema. */
-function callSchema(tools: readonly Tool[], choice: ChatRequest['toolChoice']): unknown {
+function callSchema(
+  tools: readonly Tool[],
+  choice: ChatRequest['toolChoice'],
+  { call }: ChatTemplate,
+): unknown {
+  const key = call?.argumentsKey ?? 'arguments'
   const named = typeof choice === 'object' ? choice.name : undefined
   const allowed = tools.filter(({ name }) => named === undefined || name === named)
   if (allowed.length === 0) throw invalid('tool_choice', `there is no tool '${named}'`)
@@ -99,9 +99,9 @@ function callSchema(tools: readonly Tool[], choice: ChatRequest['toolChoice']): 
     type: 'object',
     properties: {
       name: { const: name },
-      arguments: parameters ?? { type: 'object', additionalProperties: false },
+      [key]: parameters ?? { type: 'object', additionalProperties: false },
     },
-    required: ['name', 'arguments'],
+    required: ['name', key],
   }))
   // References inside parameters are from their own root.
   return calls.length === 1 ? calls[0] : { anyOf: calls }
@@ -110,65 +110,6 @@ function callSchema(tools: readonly Tool[], choice: ChatRequest['toolChoice']): 
 async function* textOf(generation: Generation): AsyncGenerator<Piece, void> {
   for await (const token of generation) yield { text: token.text, tokens: [token] }
   if (generation.rest !== '') yield { text: generation.rest, tokens: [] }
-}
-
-/** The whole answer is a call. */
-async function* oneCall(generation: Generation): AsyncGenerator<Piece, void> {
-  let text = ''
-  const tokens: Token[] = []
-  for await (const piece of textOf(generation)) {
-    text += piece.text
-    tokens.push(...piece.tokens)
-  }
-  const call = parseCall(text)
-  yield { text: '', tokens, ...(call ? { call } : {}) }
-}
-
-/** Text in which calls stand between marks. */
-async function* withCalls(
-  pieces: AsyncIterable<Piece>,
-  { before, after }: NonNullable<ChatTemplate['call']>,
-): AsyncGenerator<Piece, void> {
-  let held = ''
-  let tokens: Token[] = []
-  for await (const piece of pieces) {
-    held += piece.text
-    tokens.push(...piece.tokens)
-    for (;;) {
-      const from = held.indexOf(before)
-      const to = from < 0 ? -1 : held.indexOf(after, from)
-      if (to < 0) break
-      const call = parseCall(held.slice(from + before.length, to))
-      yield call
-        ? { text: held.slice(0, from).trimEnd(), tokens, call }
-        : { text: held.slice(0, to + after.length), tokens }
-      held = held.slice(to + after.length).trimStart()
-      tokens = []
-    }
-    const from = held.indexOf(before)
-    const sure = from >= 0 ? from : held.length - mayBegin(held, before)
-    if (sure > 0 || (held === '' && tokens.length > 0)) {
-      yield { text: held.slice(0, sure), tokens }
-      held = held.slice(sure)
-      tokens = []
-    }
-  }
-  if (held !== '' || tokens.length > 0) yield { text: held, tokens }
-}
-
-function mayBegin(text: string, word: string): number {
-  for (let length = Math.min(word.length - 1, text.length); length > 0; length--)
-    if (text.endsWith(word.slice(0, length))) return length
-  return 0
-}
-
-function parseCall(text: string): ToolCall | undefined {
-  try {
-    const { name, arguments: given = {} } = JSON.parse(text) as { name?: unknown; arguments?: unknown }
-    return typeof name === 'string' ? { name, arguments: JSON.stringify(given) } : undefined
-  } catch {
-    return undefined
-  }
 }
 
 /** Several iterables as one, in the order things come, each with its index. */

@@ -6,7 +6,7 @@ import type { Program } from '../compiler/index.ts'
 import type { Tokenizer } from '../data/tokenizers/tokenizer.ts'
 import type { Decodable } from '../models/decoder.ts'
 import { PagedDecoder } from '../models/paged-decoder.ts'
-import { specialsOf, type ChatTemplate } from './chat-template.ts'
+import { silentOf, type ChatTemplate } from './chat-template.ts'
 import { RequestError } from './error.ts'
 import { Generation, type GenerationRequest } from './generation.ts'
 import { Metrics } from './metrics.ts'
@@ -23,6 +23,8 @@ export interface Served {
   readonly template: ChatTemplate
   /** Tokens that end an answer. */
   readonly stopIds: ReadonlySet<number>
+  /** Tokens before the first of a text that is no conversation. */
+  readonly begin?: readonly number[]
   /** Unix seconds. */
   readonly created: number
 }
@@ -102,6 +104,11 @@ export class Engine {
     return known
   }
 
+  /** Token ids of a text that is no conversation: with what the tokenizer puts in front of it. */
+  encodeText(text: string, param: string): number[] {
+    return [...(this.served.begin ?? []), ...this.encode(text, param)]
+  }
+
   /**
    * Token ids of a text. Special tokens spelled out in it count as such.
    * @throws RequestError for text the tokenizer cannot spell.
@@ -178,7 +185,7 @@ export class Engine {
 const noBytes = new Uint8Array()
 
 function silent(tokenizer: Tokenizer): Tokenizer {
-  const specials = new Set(specialsOf(tokenizer).values())
+  const specials = silentOf(tokenizer)
   const bytesOf = (id: number): Uint8Array => {
     if (id >= tokenizer.vocabSize || specials.has(id)) return noBytes
     try {

@@ -5,7 +5,8 @@
  * needs an API key. Bodies, headers and connections are bounded in size, time and number.
  *
  * Subtle: when there are too many connections, the oldest idle one is closed rather than the newest refused, so that
- * somebody who opens thousands and says nothing keeps nobody out.
+ * somebody who opens thousands and says nothing keeps nobody out. Too many is also what would use up the files this
+ * process may open, since then the newest would be refused by the operating system.
  */
 import { getRequestListener, type HttpBindings } from '@hono/node-server'
 import { Hono } from 'hono'
@@ -15,6 +16,7 @@ import { createServer, type IncomingMessage, type Server, type ServerResponse } 
 import type { AddressInfo, Socket } from 'node:net'
 import { badUsage, failure } from '../errors.ts'
 import { describeError, errorResponse } from './error.ts'
+import { openFileLimit } from './open-files.ts'
 
 export interface HttpOptions {
   /** Default 127.0.0.1: this machine only. Any other than a loopback address needs `apiKey`. */
@@ -30,6 +32,7 @@ export interface HttpOptions {
   /** Names besides the address by which this server is called, e.g. that of a proxy in front. */
   readonly names?: readonly string[]
   readonly maxBodyBytes?: number
+  /** Default 1,024; never more than three quarters of the files this process may open. */
   readonly maxConnections?: number
   /** From the connection, or the request before, to the end of the headers. */
   readonly headersTimeoutMs?: number
@@ -86,7 +89,10 @@ export async function serveHttp(app: Hono, options: HttpOptions = {}): Promise<H
     connectionsCheckingInterval: Math.min(1_000, headersTimeoutMs),
   })
   server.timeout = silenceTimeoutMs
-  const connections = watchConnections(server, options.maxConnections ?? 1_024)
+  const connections = watchConnections(
+    server,
+    Math.min(options.maxConnections ?? 1_024, Math.floor(openFileLimit() * 0.75)),
+  )
   const outer = guarded(app, options, host)
   const answer = getRequestListener((request, env) => outer.fetch(request, env as HttpBindings), {
     overrideGlobalObjects: false,

@@ -67,33 +67,35 @@ export async function serveRun(
     current = step
   }
   await load(found.checkpoint)
-  let busy = false
-  const timer = setInterval(async () => {
-    if (busy) return
-    busy = true
-    try {
-      // Names are looked at first: reading all of a checkpoint to find that it is the same would cost.
-      const latest = readRun(runsDir, runId).checkpoints.findLast(({ present }) => present)
-      if (latest && latest.step > current) {
-        const next = await newest(true)
-        if (next && next.checkpoint.step > current) {
-          await load(next.checkpoint)
-          note(`now answering with step ${current}`)
-        }
-      }
-    } catch (error) {
-      note(
-        `a newer checkpoint could not be loaded: ${error instanceof Error ? error.message : String(error)}`,
-      )
-    }
-    busy = false
+  const look = async (): Promise<void> => {
+    // Names are looked at first: reading all of a checkpoint to find that it is the same would cost.
+    const latest = readRun(runsDir, runId).checkpoints.findLast(({ present }) => present)
+    if (!latest || latest.step <= current) return
+    const next = await newest(true)
+    if (closed || !next || next.checkpoint.step <= current) return
+    await load(next.checkpoint)
+    note(`now answering with step ${current}`)
+  }
+  let closed = false
+  let looking: Promise<void> | undefined
+  const timer = setInterval(() => {
+    looking ??= look()
+      .catch((error: unknown) => {
+        if (closed) return
+        const why = error instanceof Error ? error.message : String(error)
+        note(`a newer checkpoint could not be loaded: ${why}`)
+      })
+      .finally(() => (looking = undefined))
   }, everyMs)
   return {
     engine,
     step: () => current,
     async close() {
+      closed = true
       clearInterval(timer)
+      // An exchange that waits for its turn ends with the engine, and the look with it.
       await engine.close()
+      await looking
     },
   }
 }

@@ -40,6 +40,16 @@ interface Running {
   done: number
 }
 
+/** Weights that wait to be written. */
+interface Exchange {
+  readonly run: (program: Program) => Promise<void>
+  readonly done: () => void
+  readonly fail: (error: unknown) => void
+}
+
+const closing = (): RequestError =>
+  new RequestError(503, { message: 'the server is closing', code: 'closing' })
+
 export interface SchedulerLimits {
   /** Texts at once. */
   readonly slots: number
@@ -55,7 +65,7 @@ export class Scheduler {
   #running: Running[] = []
   /** Jobs that have read their prompt, or have ended. */
   readonly #ready = new WeakSet<Job>()
-  #exchange: { readonly run: (program: Program) => Promise<void>; readonly done: () => void } | undefined
+  #exchanges: Exchange[] = []
   #loop: Promise<void> | undefined
   #closed = false
   /** Calls of the decoder, and rows in them. */
@@ -78,7 +88,7 @@ export class Scheduler {
 
   /** @throws RequestError 429 when too many wait already, 503 when the server is closing. */
   submit(jobs: readonly Job[]): void {
-    if (this.#closed) throw new RequestError(503, { message: 'the server is closing', code: 'closing' })
+    if (this.#closed) throw closing()
     if (this.#waiting.length + jobs.length > this.#limits.queue) {
       throw new RequestError(429, {
         message: `${this.#waiting.length} requests are waiting already; try again later`,
@@ -90,20 +100,14 @@ export class Scheduler {
     this.#wake()
   }
 
-  /** Changes the weights between two texts. Comes back when it is done; throws what `run` throws. */
+  /**
+   * Changes the weights between two texts. Comes back when it is done; throws what `run` throws, and when the server
+   * closes before its turn comes: nobody is left waiting.
+   */
   exchange(run: (program: Program) => Promise<void>): Promise<void> {
+    if (this.#closed) return Promise.reject(closing())
     return new Promise((resolve, reject) => {
-      const previous = this.#exchange
-      this.#exchange = {
-        run: async (program) => {
-          await previous?.run(program)
-          await run(program).catch(reject)
-        },
-        done: () => {
-          previous?.done()
-          resolve()
-        },
-      }
+      this.#exchanges.push({ run, done: resolve, fail: reject })
       this.#wake()
     })
   }
@@ -111,9 +115,10 @@ export class Scheduler {
   /** Ends all texts under way and waits for the call that runs. */
   async close(): Promise<void> {
     this.#closed = true
-    const error = new RequestError(503, { message: 'the server is closing', code: 'closing' })
+    const error = closing()
     for (const job of this.#waiting.splice(0)) job.fail(error)
     for (const running of this.#running) this.#end(running, error)
+    for (const exchange of this.#exchanges.splice(0)) exchange.fail(error)
     await this.#loop
     await this.decoder.close()
   }
@@ -126,14 +131,14 @@ export class Scheduler {
   }
 
   #hasWork(): boolean {
-    return this.#running.length > 0 || (!this.#closed && (this.#waiting.length > 0 || !!this.#exchange))
+    return this.#running.length > 0 || (!this.#closed && this.#waiting.length + this.#exchanges.length > 0)
   }
 
   async #run(): Promise<void> {
     while (this.#hasWork()) {
       this.#dropAborted()
-      if (this.#exchange && this.#running.length === 0) await this.#runExchange()
-      if (!this.#exchange) this.#admit()
+      if (this.#running.length === 0) await this.#exchangeAll()
+      if (this.#exchanges.length === 0 && !this.#closed) this.#admit()
       if (this.#running.length > 0) await this.#turn()
       // Requests, aborts and answers get their turn, too.
       await new Promise((resolve) => setImmediate(resolve))
@@ -151,13 +156,18 @@ export class Scheduler {
     }
   }
 
-  async #runExchange(): Promise<void> {
-    const { run, done } = this.#exchange!
-    this.#exchange = undefined
-    await run(this.decoder.program)
-    // What was read with the old weights is worth nothing to the new ones.
-    this.pool.forget()
-    done()
+  async #exchangeAll(): Promise<void> {
+    for (let next = this.#exchanges.shift(); next; next = this.#exchanges.shift()) {
+      const { run, done, fail } = next
+      try {
+        await run(this.decoder.program)
+        done()
+      } catch (error) {
+        fail(error)
+      }
+      // What was read with the old weights is worth nothing to the new ones.
+      this.pool.forget()
+    }
   }
 
   /** In the order they came; one that waits for another does not hold up those behind it. */

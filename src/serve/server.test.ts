@@ -368,6 +368,19 @@ test('wrong requests are told what is wrong with them', async () => {
   }
   const [status, error] = await post('{"model": "random", "messages": [')
   assert.deepEqual([status, error['code'], error['type']], [400, 'invalid_json', 'invalid_request_error'])
+  for (const garbage of [
+    '',
+    'null',
+    '[]',
+    '"x"',
+    '{"a":',
+    '['.repeat(100_000),
+    '{"__proto__": {"model": 1}}',
+    '\0',
+  ]) {
+    const [refused, reason] = await post(garbage)
+    assert.deepEqual([refused, reason['type']], [400, 'invalid_request_error'], garbage.slice(0, 20))
+  }
   const [, role] = await post(JSON.stringify({ model, messages: [{ role: 'king', content: '' }] }))
   assert.equal(role['param'], 'messages[0].role')
   const [, hot] = await post(JSON.stringify({ model, messages, temperature: 3 }))

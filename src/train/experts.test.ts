@@ -11,9 +11,6 @@ import { resolveConfig, type LanguageOverrides } from '../models/language/config
 import { initialise } from './programs.ts'
 import { compileStep } from './step.ts'
 
-// Many programs that each run for a moment.
-process.env['ANNEAL_OPTIMIZE'] ??= '1'
-
 const vocab = 23
 const settings = (more: LanguageOverrides = {}): LanguageOverrides => ({
   batch: 4,

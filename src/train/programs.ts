@@ -16,7 +16,12 @@ import {
   type ValueType,
 } from '../compiler/index.ts'
 import type { LanguageConfig } from '../models/language/config.ts'
-import { parameterTypes, weightedLoss, type ModelConfig } from '../models/language/model.ts'
+import {
+  parameterTypes,
+  weightedLoss,
+  type ModelConfig,
+  type ParameterSpec,
+} from '../models/language/model.ts'
 import { unscaled } from '../optim/loss-scale.ts'
 import { gradientsOf } from './microbatches.ts'
 import { firstFactors, isReplicated, replicatedSource } from './replicas.ts'
@@ -95,11 +100,16 @@ export function initialise(program: Program, config: LanguageConfig, vocab: numb
   if (config.precision === 'fp16') program.write('state.lossScale.scale', [config.optim.lossScale])
   for (const [path, values] of firstFactors(config, vocab)) program.write(path, values)
   specsOf({ ...config.model, vocab }).forEach(([path, spec], stream) => {
-    const values = new Float32Array(sizeOf(spec.shape))
-    if (spec.std === 'ones') values.fill(1)
-    else if (spec.std > 0) fillNormal(values, spec.std, seed, stream)
-    program.write(`state.params.${path}`, values)
+    program.write(`state.params.${path}`, initialValues(spec, seed, stream))
   })
+}
+
+/** The first values of a parameter; `stream` tells it from the others. */
+export function initialValues({ shape, std }: ParameterSpec, seed: number, stream: number): Float32Array {
+  const values = new Float32Array(sizeOf(shape))
+  if (std === 'ones') values.fill(1)
+  else if (std > 0) fillNormal(values, std, seed, stream)
+  return values
 }
 
 /** Box-Muller on counter-based uniforms: element i depends only on (seed, stream, i). */

@@ -20,8 +20,6 @@ export function float64Tests(model: ModelName): void {
 
 /** Losses of one device, bytes as foretold on every link, and arenas as planned; for plans with an axis, or those without. */
 export function nativeTests(model: ModelName, axis?: string, having = true): void {
-  // Dozens of programs that each run for a moment.
-  process.env['ANNEAL_OPTIMIZE'] = '1'
   test(`${model}: at least a dozen mixed plans`, () => assert.ok(mixedPlans[model].length >= 12))
   const wanted = mixedCells(model).filter(
     ({ settings }) => axis === undefined || settings.includes(`${axis}=`) === having,

@@ -13,6 +13,7 @@ const models: readonly ModelName[] = ['language', 'mixture', 'convolutions']
 
 for (const model of models) {
   test(`${model}: 1, 2, 4 and 8 ranks`, async () => {
+    process.env['ANNEAL_OPTIMIZE'] = '3' // as users' programs are compiled
     const of = (data: number): ReturnType<typeof trained> =>
       trained(model, settingsOf(model, overridesOf(`data=${data}`)), 'c', steps)
     const one = await of(1)
@@ -28,7 +29,7 @@ for (const model of models) {
 
 for (const model of models) {
   test(`${model}: few bits`, async () => {
-    // Many programs that run for a moment; those above are compiled as users' are.
+    // Many programs that run for a moment.
     process.env['ANNEAL_OPTIMIZE'] = '1'
     for (const cell of coarseCells(model)) {
       const { results, worst, losses } = await agreement(cell, 'c', steps)

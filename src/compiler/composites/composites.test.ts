@@ -24,6 +24,8 @@ import { invoke, type Composite, type CompositeSample } from './composite.ts'
 import { crossEntropy } from './cross-entropy.ts'
 import { compositeByName, composites } from './index.ts'
 
+process.env['ANNEAL_OPTIMIZE'] = '3' // as users' programs are compiled
+
 function caseOf(
   composite: Composite,
   sample: CompositeSample,

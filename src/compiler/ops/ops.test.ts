@@ -10,6 +10,8 @@ import { largeSamples } from '../random-samples.ts'
 import { opCase, runCases, worstError, type Case, type Outcome } from '../testing.ts'
 import { ops } from './index.ts'
 
+process.env['ANNEAL_OPTIMIZE'] = '3' // as users' programs are compiled
+
 const sampled = ops.filter((op) => op.samples().length > 0)
 const casesOf = (op: (typeof ops)[number], dtype: DType): Case[] =>
   op.samples().map((sample, i) => opCase(op, sample, `${op.name}_${i}`, i, dtype))

@@ -65,12 +65,7 @@ async function spread(
     return new Map(
       [...program.outputs].map(([path, type]) => {
         const each = parts.map((part) => part.get(path)!)
-        return [
-          path,
-          type.axes[0] === 'batch'
-            ? Float32Array.from(each.flatMap((x) => [...(x as Float32Array)]))
-            : pairwise(each),
-        ]
+        return [path, type.axes[0] === 'batch' ? endToEnd(each) : pairwise(each)]
       }),
     )
   } finally {
@@ -78,11 +73,23 @@ async function spread(
   }
 }
 
+function endToEnd(parts: readonly ArrayLike<number>[]): Float32Array {
+  const all = new Float32Array(parts.reduce((length, part) => length + part.length, 0))
+  let at = 0
+  for (const part of parts) {
+    all.set(part, at)
+    at += part.length
+  }
+  return all
+}
+
 function pairwise(parts: readonly ArrayLike<number>[]): ArrayLike<number> {
   if (parts.length === 1) return parts[0]!
   const half = parts.length / 2
   const [left, right] = [pairwise(parts.slice(0, half)), pairwise(parts.slice(half))]
-  return Float32Array.from(left, (x, i) => x + right[i]!)
+  const sum = new Float32Array(left.length)
+  for (let i = 0; i < sum.length; i++) sum[i] = left[i]! + right[i]!
+  return sum
 }
 
 function sameBits(got: Results, want: Results, what: string): void {

@@ -16,6 +16,8 @@ export interface BpeTokenizer extends Tokenizer {
   readonly kind: 'bpe'
   /** Text -> id of the tokens that are matched as a whole before any splitting, such as `<|endoftext|>`. */
   readonly specials: ReadonlyMap<string, number>
+  /** Those of them that are no part of a text shown to people; others, such as `<tool_call>`, are only kept whole. */
+  readonly silent: ReadonlySet<number>
   /** The id that separates documents, when the vocabulary has one. */
   readonly endOfText: number | undefined
   /** The complete Hugging Face tokenizer.json. */
@@ -29,6 +31,7 @@ export interface BpeDefinition {
   /** In order of learning. */
   readonly merges: readonly { readonly left: number; readonly right: number; readonly merged: number }[]
   readonly specials: ReadonlyMap<string, number>
+  readonly silent: ReadonlySet<number>
   readonly patterns: readonly RegExp[]
   readonly normalize: (text: string) => string
   /** Take a piece that is itself a vocabulary entry whole, without merging (Llama 3). */
@@ -84,6 +87,7 @@ export function createBpe(definition: BpeDefinition): BpeTokenizer {
     kind: 'bpe',
     vocabSize: tokens.length,
     specials,
+    silent: definition.silent,
     endOfText: END_OF_TEXT.map((name) => specials.get(name)).find((id) => id !== undefined),
     encode,
     decode: (ids) => decodeTokens(ids, bytesOf),

@@ -37,7 +37,7 @@ export function bpeFromHuggingFace(json: unknown, file = 'tokenizer.json'): BpeT
   expectValue(model['byte_fallback'] ?? false, [false], at('model.byte_fallback'))
 
   const idOf = vocabulary(model['vocab'], at('model.vocab'))
-  const specials = addedTokens(source['added_tokens'] ?? [], at('added_tokens'))
+  const { specials, silent } = addedTokens(source['added_tokens'] ?? [], at('added_tokens'))
   const tokens: (string | undefined)[] = []
   for (const [token, id] of [...idOf, ...specials]) {
     if (tokens[id] !== undefined && tokens[id] !== token) {
@@ -56,6 +56,7 @@ export function bpeFromHuggingFace(json: unknown, file = 'tokenizer.json'): BpeT
     tokens: Array.from(tokens),
     merges: mergeTable(model['merges'], idOf, at('model.merges')),
     specials,
+    silent,
     patterns: splits(source['pre_tokenizer'], at('pre_tokenizer')).map((split) =>
       compileSplit(split, `${file}: pre_tokenizer`),
     ),
@@ -118,10 +119,11 @@ function vocabulary(value: unknown, place: Place): ReadonlyMap<string, number> {
   return new Map(entries as [string, number][])
 }
 
-function addedTokens(value: unknown, place: Place): ReadonlyMap<string, number> {
+function addedTokens(value: unknown, place: Place): Pick<BpeDefinition, 'specials' | 'silent'> {
   const specials = new Map<string, number>()
+  const silent = new Set<number>()
   for (const item of list(value, place)) {
-    const { content, id, lstrip, rstrip, single_word } = record(item, place)
+    const { content, id, lstrip, rstrip, single_word, special } = record(item, place)
     if (typeof content !== 'string' || content === '')
       throw wrong(place, `content ${quote(content)}`, 'some text')
     checkId(id, content, place)
@@ -133,8 +135,9 @@ function addedTokens(value: unknown, place: Place): ReadonlyMap<string, number> 
       )
     }
     specials.set(content, id)
+    if (special !== false) silent.add(id)
   }
-  return specials
+  return { specials, silent }
 }
 
 function checkId(id: unknown, token: string, place: Place): asserts id is number {

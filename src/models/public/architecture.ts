@@ -4,6 +4,8 @@
  * `h.1.ln_1.weight`, … so that the layers are one `scan` and compile time does not grow with depth.
  */
 import { valueType, type Tensor, type Tensors, type Tree, type ValueType } from '../../compiler/index.ts'
+import type { Cache } from '../cached-layers.ts'
+import type { CachedRows } from '../decoder.ts'
 
 export interface Forward {
   /** [batch, time, vocab] */
@@ -25,6 +27,16 @@ export interface Architecture {
   /** Tensors some files carry that are no weights (masks, tables); matched without the prefix. */
   readonly notWeights: RegExp
   readonly forward: (parameters: Tensors, tokens: Tensor, options?: ForwardOptions) => Forward
+  /** Heads of keys and values, and how wide they are: what a cache holds of each position and layer. */
+  readonly cached: { readonly layers: number; readonly kvHeads: number; readonly dim: number }
+  /** A token at a time, over a cache: what the last block returns. */
+  readonly decode: (
+    parameters: Tensors,
+    cache: Cache<Tensor>,
+    rows: CachedRows,
+  ) => { readonly last: Tensor; readonly cache: Cache<Tensor> }
+  /** What the last block returns, [..., embed], to `final` and `logits`. */
+  readonly readout: (parameters: Tensors, last: Tensor) => Pick<Forward, 'final' | 'logits'>
 }
 
 /** An f32 weight by its named sizes: `weight({ vocab: 96, embed: 32 })`. */

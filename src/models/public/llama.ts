@@ -14,7 +14,8 @@ import {
   type Tensorised,
   type ValueType,
 } from '../../compiler/index.ts'
-import { ropeFrequencies, ropeTables, rotate, type RopeTables } from '../../nn/layers.ts'
+import { ropeFrequencies, ropeTables, ropeTablesAt, rotate, type RopeTables } from '../../nn/layers.ts'
+import { asTime, layerAt, throughLayers, type Attend } from '../cached-layers.ts'
 import { weight, type Architecture, type Forward, type ForwardOptions } from './architecture.ts'
 import type { LlamaConfig } from './config.ts'
 
@@ -63,43 +64,69 @@ function project(x: Tensor, { weight: w, bias }: Tensorised<Projection>, axis: s
   return bias ? y.add(bias) : y
 }
 
-function attend(
+/** How a pass differs from another: where its tokens stand, and how they look at one another. */
+interface Pass {
+  readonly rope: RopeTables
+  readonly attend: Attend
+}
+
+function mix(
   config: LlamaConfig,
   x: Tensor,
   { q_proj, k_proj, v_proj, o_proj }: Layer['self_attn'],
-  rope: RopeTables,
+  { rope, attend }: Pass,
 ): Tensor {
   const { heads, kvHeads, headSize: dim } = config
   const q = project(x, q_proj, 'embed').split('q', { heads, dim })
   const k = project(x, k_proj, 'embed').split('kv', { kvHeads, dim })
   const v = project(x, v_proj, 'embed').split('kv', { kvHeads, dim })
-  const mixed = attention(rotate(q, rope), rotate(k, rope), v)
+  const mixed = attend(rotate(q, rope), rotate(k, rope), v)
   return project(mixed.merge(['heads', 'dim'], 'q'), o_proj, 'q')
 }
 
-function block(config: LlamaConfig, x: Tensor, layer: Layer, rope: RopeTables): Tensor {
+function block(config: LlamaConfig, x: Tensor, layer: Layer, pass: Pass): Tensor {
   const { input_layernorm, self_attn, post_attention_layernorm, mlp } = layer
-  const h = x.add(attend(config, rmsNorm(x, input_layernorm.weight, config.epsilon), self_attn, rope))
+  const h = x.add(mix(config, rmsNorm(x, input_layernorm.weight, config.epsilon), self_attn, pass))
   const normed = rmsNorm(h, post_attention_layernorm.weight, config.epsilon)
   const gated = silu(project(normed, mlp.gate_proj, 'embed')).mul(project(normed, mlp.up_proj, 'embed'))
   return h.add(project(gated, mlp.down_proj, 'inner'))
 }
 
+function readout({ epsilon }: LlamaConfig, p: Weights, last: Tensor): Pick<Forward, 'final' | 'logits'> {
+  const final = rmsNorm(last, p.norm.weight, epsilon)
+  return { final, logits: final.dot((p.lm_head ?? p.embed_tokens).weight, 'embed') }
+}
+
+const frequenciesOf = ({ headSize, theta, scaling }: LlamaConfig): number[] =>
+  ropeFrequencies(headSize, theta, scaling)
+
 function forward(config: LlamaConfig, p: Weights, tokens: Tensor, options: ForwardOptions = {}): Forward {
-  const { headSize, theta, scaling, epsilon } = config
-  const rope = ropeTables(tokens.size('time'), ropeFrequencies(headSize, theta, scaling))
+  const rope = ropeTables(tokens.size('time'), frequenciesOf(config))
+  const pass = { rope, attend: attention }
   const [last, { blockInputs }] = scan(p.embed_tokens.weight.take(tokens), p.layers, (x, layer) => [
-    block(config, x, layer, rope),
+    block(config, x, layer, pass),
     options.blockInputs ? { blockInputs: x } : {},
   ])
-  const final = rmsNorm(last, p.norm.weight, epsilon)
-  const head = p.lm_head ?? p.embed_tokens
-  return { logits: final.dot(head.weight, 'embed'), final, ...(blockInputs && { blockInputs }) }
+  return { ...readout(config, p, last), ...(blockInputs && { blockInputs }) }
 }
+
+const decode =
+  (config: LlamaConfig): Architecture['decode'] =>
+  (parameters, cache, rows) => {
+    const p = parameters as Weights
+    const rope = ropeTablesAt(rows.position.named(['time']), frequenciesOf(config))
+    const embedded = p.embed_tokens.weight.take(asTime(rows.token))
+    return throughLayers(embedded, cache, rows, (x, index, attend) =>
+      block(config, x, layerAt(p.layers, index), { rope, attend }),
+    )
+  }
 
 export const llama = (config: LlamaConfig): Architecture => ({
   prefix: 'model.',
   weights: weightsOf(config),
   notWeights: /^layers\.\d+\.self_attn\.rotary_emb\.inv_freq$/,
   forward: (parameters, tokens, options) => forward(config, parameters as Weights, tokens, options),
+  cached: { layers: config.layers, kvHeads: config.kvHeads, dim: config.headSize },
+  decode: decode(config),
+  readout: (parameters, last) => readout(config, parameters as Weights, last),
 })

@@ -39,17 +39,21 @@ export const architectureOf = (config: PublicConfig): Architecture =>
   config.family === 'gpt2' ? gpt2(config) : llama(config)
 
 /**
- * Reads a checkpoint folder of model_type gpt2, llama or qwen2.
+ * Reads a checkpoint folder of model_type gpt2, llama or qwen2. `memory` says where weights are to lie, by path; default
+ * memory of their own.
  * @throws UserError naming file, tensor, what was got, what was expected and what to do.
  */
-export function loadPublic(folder: string): LoadedModel {
+export function loadPublic(
+  folder: string,
+  memory: (path: string, size: number) => Float32Array = (_, size) => new Float32Array(size),
+): LoadedModel {
   const config = readPublicConfig(folder)
   const architecture = architectureOf(config)
   const types = new Map(leaves<ValueType>(architecture.weights))
   const file = openCheckpointFolder(folder)
   try {
     const places = placesOf(file, folder, config, architecture, types)
-    const stacked = new Map([...types].map(([path, type]) => [path, new Float32Array(sizeOf(type.shape))]))
+    const stacked = new Map([...types].map(([path, type]) => [path, memory(path, sizeOf(type.shape))]))
     const unstack: LoadedModel['unstack'] = (arrays) =>
       new Map(
         [...places].map(([name, place]) => [name, { shape: place.shape, values: slice(arrays, place) }]),

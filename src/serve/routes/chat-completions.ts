@@ -2,15 +2,9 @@
 import { Hono } from 'hono'
 import { randomUUID } from 'node:crypto'
 import { z } from 'zod'
-import type { Message } from '../chat-template.ts'
-import {
-  merged,
-  startChat,
-  type AnswerFormat,
-  type ChatAnswer,
-  type ChatRequest,
-  type Piece,
-} from '../chat.ts'
+import type { CallPiece, Piece } from '../calls.ts'
+import type { Message, ToolCall } from '../chat-template.ts'
+import { merged, startChat, type AnswerFormat, type ChatAnswer, type ChatRequest } from '../chat.ts'
 import type { Engine } from '../engine.ts'
 import { find, type Engines } from '../engines.ts'
 import { invalid } from '../error.ts'
@@ -150,14 +144,17 @@ function toolsOf({ tools, tool_choice: choice }: Body): Pick<ChatRequest, 'tools
   return { tools: all.filter(({ name }) => names.has(name)), toolChoice: choice.allowed_tools.mode }
 }
 
+/** A call that was cut off is no call to make. */
 const finishOf = ({ generation: { finish } }: ChatAnswer, called: boolean): string =>
-  called ? 'tool_calls' : finish!
+  called && finish !== 'length' ? 'tool_calls' : finish!
 
-const callOf = (call: NonNullable<Piece['call']>): object => ({
-  id: `call_${randomUUID().replaceAll('-', '').slice(0, 24)}`,
-  type: 'function',
-  function: call,
-})
+const callId = (): string => `call_${randomUUID().replaceAll('-', '').slice(0, 24)}`
+
+/** Part of a call as a stream has it: what it is first, its arguments bit by bit. */
+const callDelta = ({ index, name, arguments: given }: CallPiece): object =>
+  name === undefined
+    ? { index, function: { arguments: given } }
+    : { index, id: callId(), type: 'function', function: { name, arguments: given } }
 
 async function whole(
   engine: Engine,
@@ -168,12 +165,12 @@ async function whole(
   const choices = await Promise.all(
     answers.map(async (answer, index) => {
       let text = ''
-      const calls: object[] = []
+      const calls: ToolCall[] = []
       const tokens: Piece['tokens'][number][] = []
       for await (const piece of answer.pieces()) {
         text += piece.text
         tokens.push(...piece.tokens)
-        if (piece.call) calls.push(callOf(piece.call))
+        if (piece.call) addTo(calls, piece.call)
       }
       return {
         index,
@@ -181,7 +178,7 @@ async function whole(
           role: 'assistant',
           content: text === '' && calls.length > 0 ? null : text,
           refusal: null,
-          ...(calls.length > 0 ? { tool_calls: calls } : {}),
+          ...(calls.length > 0 ? { tool_calls: calls.map(wholeCall) } : {}),
         },
         logprobs: logprobs ? { content: logprobsOf(engine, tokens), refusal: null } : null,
         finish_reason: finishOf(answer, calls.length > 0),
@@ -190,6 +187,14 @@ async function whole(
   )
   const usage = usageOf(totalsOf(answers.map(({ generation }) => generation)))
   return { object: 'chat.completion', ...head, choices, usage }
+}
+
+const wholeCall = (call: ToolCall): object => ({ id: callId(), type: 'function', function: call })
+
+/** A call grows with its pieces. */
+function addTo(calls: ToolCall[], { index, name = '', arguments: given }: CallPiece): void {
+  const known = calls[index] ?? { name: '', arguments: '' }
+  calls[index] = { name: known.name + name, arguments: known.arguments + given }
 }
 
 async function* chunks(
@@ -211,14 +216,14 @@ async function* chunks(
   })
   for (const [index] of answers.entries())
     yield chunk([choice(index, { role: 'assistant', content: '', refusal: null })])
-  const calls = answers.map(() => 0)
+  const called = new Set<number>()
   const ending = async function* (answer: ChatAnswer): AsyncGenerator<Piece | undefined, void> {
     yield* answer.pieces()
     yield undefined
   }
   for await (const [index, piece] of merged(answers.map(ending))) {
     if (!piece) {
-      yield chunk([choice(index, {}, { finish_reason: finishOf(answers[index]!, calls[index]! > 0) })])
+      yield chunk([choice(index, {}, { finish_reason: finishOf(answers[index]!, called.has(index)) })])
       continue
     }
     const { text, tokens, call } = piece
@@ -228,8 +233,8 @@ async function* chunks(
         : {}
     if (text !== '' || (!call && logprobs)) yield chunk([choice(index, { content: text }, told)])
     if (call) {
-      const delta = { tool_calls: [{ index: calls[index]!++, ...callOf(call) }] }
-      yield chunk([choice(index, delta, text === '' ? told : {})])
+      called.add(index)
+      yield chunk([choice(index, { tool_calls: [callDelta(call)] }, text === '' ? told : {})])
     }
   }
   if (withUsage) yield chunk([], usageOf(totalsOf(answers.map(({ generation }) => generation))))

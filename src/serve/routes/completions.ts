@@ -61,7 +61,7 @@ function promptsOf(engine: Engine, prompt: Body['prompt']): number[][] {
     typeof prompt === 'string' ? [prompt] : typeof prompt[0] === 'number' ? [prompt as number[]] : prompt
   if (lists.length > mostPrompts) throw invalid('prompt', `more than ${mostPrompts} prompts`)
   return (lists as readonly (string | number[])[]).map((one) => {
-    if (typeof one === 'string') return engine.encode(one, 'prompt')
+    if (typeof one === 'string') return engine.encodeText(one, 'prompt')
     const { vocab } = engine.served.model
     const bad = one.find((id) => id >= vocab)
     if (bad !== undefined) throw invalid('prompt', `token ${bad}, of a vocabulary of ${vocab}`)

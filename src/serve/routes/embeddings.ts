@@ -29,7 +29,7 @@ export const embeddings = (engines: Engines): Hono =>
     const { vocab, context } = engine.served.model
     const prompts = inputs.map((one, i) => {
       const at = inputs.length > 1 ? `input[${i}]` : 'input'
-      const tokens = typeof one === 'string' ? engine.encode(one, at) : one
+      const tokens = typeof one === 'string' ? engine.encodeText(one, at) : one
       if (tokens.length === 0 || tokens.length > context)
         throw invalid(at, `${tokens.length} tokens; this model takes 1 to ${context}`)
       if (tokens.some((id) => id >= vocab)) throw invalid(at, `a token outside of the vocabulary of ${vocab}`)

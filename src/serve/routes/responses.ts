@@ -2,8 +2,9 @@
 import { Hono } from 'hono'
 import { randomUUID } from 'node:crypto'
 import { z } from 'zod'
+import type { CallPiece, Piece } from '../calls.ts'
 import type { Message } from '../chat-template.ts'
-import { startChat, type AnswerFormat, type ChatAnswer, type ChatRequest, type Piece } from '../chat.ts'
+import { startChat, type AnswerFormat, type ChatAnswer, type ChatRequest } from '../chat.ts'
 import type { Engine } from '../engine.ts'
 import { find, type Engines } from '../engines.ts'
 import { invalid } from '../error.ts'
@@ -159,6 +160,8 @@ class Events {
   #sequence = 0
   /** The message being written. */
   #message: { readonly id: string; text: string; readonly logprobs: object[] } | undefined
+  /** The call being written. */
+  #call: { readonly id: string; readonly callId: string; readonly name: string; text: string } | undefined
 
   constructor(engine: Engine, answer: ChatAnswer, given: Body) {
     this.#engine = engine
@@ -170,16 +173,18 @@ class Events {
     yield this.#event('response.created', { response: this.#response('in_progress') })
     yield this.#event('response.in_progress', { response: this.#response('in_progress') })
     for await (const piece of this.#answer.pieces()) {
-      if (piece.text !== '' || (!piece.call && wantsLogprobs(this.#given))) yield* this.#say(piece)
-      if (piece.call) {
-        yield* this.#endMessage('completed')
-        yield* this.#call(piece.call)
+      const isText = piece.text !== '' || (!piece.call && !this.#call && wantsLogprobs(this.#given))
+      if (isText) {
+        yield* this.#endCall('completed')
+        yield* this.#say(piece)
       }
+      if (piece.call) yield* this.#callPiece(piece.call)
     }
     const status = this.#answer.generation.finish === 'length' ? 'incomplete' : 'completed'
     // An answer without a word is an empty message.
-    if (this.#output.length === 0 && !this.#message) yield* this.#openMessage()
+    if (this.#output.length === 0 && !this.#message && !this.#call) yield* this.#openMessage()
     yield* this.#endMessage(status)
+    yield* this.#endCall(status)
     yield this.#event(`response.${status}`, { response: this.#response(status) })
   }
 
@@ -219,19 +224,42 @@ class Events {
     this.#message = undefined
   }
 
-  *#call({ name, arguments: given }: NonNullable<Piece['call']>): Generator<StreamEvent, void> {
-    const call = { id: idOf('fc'), type: 'function_call', call_id: idOf('call'), name }
+  *#callPiece({ name, arguments: delta }: CallPiece): Generator<StreamEvent, void> {
+    if (name !== undefined) {
+      yield* this.#endMessage('completed')
+      yield* this.#endCall('completed')
+      this.#call = { id: idOf('fc'), callId: idOf('call'), name, text: '' }
+      yield this.#event('response.output_item.added', {
+        output_index: this.#output.length,
+        item: this.#callItem('in_progress'),
+      })
+    }
+    const call = this.#call
+    if (!call || delta === '') return
+    call.text += delta
+    const at = { item_id: call.id, output_index: this.#output.length }
+    yield this.#event('response.function_call_arguments.delta', { ...at, delta })
+  }
+
+  *#endCall(status: string): Generator<StreamEvent, void> {
+    const call = this.#call
+    if (!call) return
     const output_index = this.#output.length
     const at = { item_id: call.id, output_index }
-    yield this.#event('response.output_item.added', {
-      output_index,
-      item: { ...call, arguments: '', status: 'in_progress' },
+    yield this.#event('response.function_call_arguments.done', {
+      ...at,
+      name: call.name,
+      arguments: call.text,
     })
-    yield this.#event('response.function_call_arguments.delta', { ...at, delta: given })
-    yield this.#event('response.function_call_arguments.done', { ...at, name, arguments: given })
-    const done = { ...call, arguments: given, status: 'completed' }
+    const done = this.#callItem(status)
     yield this.#event('response.output_item.done', { output_index, item: done })
     this.#output.push(done)
+    this.#call = undefined
+  }
+
+  #callItem(status: string): object {
+    const { id, callId, name, text } = this.#call!
+    return { id, type: 'function_call', call_id: callId, name, arguments: text, status }
   }
 
   #at(): { item_id: string; output_index: number; content_index: number } {

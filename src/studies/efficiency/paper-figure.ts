@@ -3,6 +3,7 @@
  * Nothing rests on colour: networks on the frontier are filled and named, others hollow, the fit is solid, Moore's Law
  * dashed, both named where they end. No background and middle greys, so that it reads on light and dark pages.
  */
+import { grey, line, round, svg, text } from '../drawing.ts'
 import { monthsOf } from '../halving.ts'
 import { escapeMarkup } from '../report.ts'
 import type { PaperAnalysis } from './paper.ts'
@@ -11,7 +12,6 @@ const [width, height] = [960, 540]
 const plot = { left: 64, right: 770, top: 48, bottom: 490 }
 const years = [2012, 2013, 2014, 2015, 2016, 2017, 2018, 2019]
 const costs = [0.0625, 0.125, 0.25, 0.5, 1, 2, 4]
-const grey = '#7d7d7d'
 const [blue, orange] = ['#0072b2', '#d55e00']
 
 /** Where a name would run into something if it stood to the right of its point. */
@@ -81,28 +81,5 @@ export function paperFigure({ rows, frontier, halving, moore, tables }: PaperAna
     }),
   )
   const summary = `${frontier.length} networks on the frontier fall from ${costOf(first.name)} to ${costOf(last.name)} teraflop/s-days, ${halving.factor.toFixed(1)} times`
-  return `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 ${width} ${height}" width="${width}" height="${height}" font-family="system-ui, sans-serif" role="img"><title>${summary}</title>
-${parts.join('\n')}
-</svg>
-`
+  return svg({ width, height, says: summary }, parts)
 }
-
-interface TextLook {
-  readonly size?: number
-  readonly weight?: number
-  readonly anchor?: 'start' | 'middle' | 'end'
-  readonly fill?: string
-}
-
-const text = (
-  x: number,
-  y: number,
-  words: string,
-  { size = 13, weight = 400, anchor = 'start', fill = grey }: TextLook,
-): string =>
-  `<text x="${round(x)}" y="${round(y)}" font-size="${size}" font-weight="${weight}" text-anchor="${anchor}" fill="${fill}">${escapeMarkup(words)}</text>`
-
-const line = (x1: number, y1: number, x2: number, y2: number, look: string): string =>
-  `<line x1="${x1}" y1="${y1}" x2="${x2}" y2="${y2}" ${look}/>`
-
-const round = (value: number): number => Math.round(10 * value) / 10

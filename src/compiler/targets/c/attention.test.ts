@@ -6,6 +6,8 @@ import { emitAttention, emitAttentionBackward, type AttentionSpec } from './atte
 import { compileC, onTeam } from './harness.ts'
 import { prelude, uniqueSupport, type VectorTarget } from './prelude.ts'
 
+process.env['ANNEAL_OPTIMIZE'] = '3' // as users' programs are compiled
+
 type Shape = Pick<
   AttentionSpec,
   'batch' | 'queries' | 'keys' | 'heads' | 'kvHeads' | 'dim' | 'causal' | 'window'

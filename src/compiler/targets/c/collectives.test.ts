@@ -33,6 +33,8 @@ import { interpretRanks } from '../reference/ranks.ts'
 import { buildC, type BuiltProgram } from './build.ts'
 import { rankInput, rankOutput, rankProgramText } from './rank-main.ts'
 
+process.env['ANNEAL_OPTIMIZE'] = '3' // as users' programs are compiled
+
 /** Builds local programs of many collectives, one result each. */
 interface Local {
   readonly mesh: Mesh

@@ -17,6 +17,8 @@ import { emitConv, type ConvSpec } from './conv.ts'
 import { compileC, onTeam } from './harness.ts'
 import { prelude, uniqueSupport, type Float, type VectorTarget } from './prelude.ts'
 
+process.env['ANNEAL_OPTIMIZE'] = '3' // as users' programs are compiled
+
 interface Case {
   readonly geometry: ConvGeometry
   readonly sizes: Readonly<Record<'x' | 'w' | 'y', number>>

@@ -12,6 +12,8 @@ import { compileC, onTeam } from './harness.ts'
 import { prelude, uniqueSupport, type VectorTarget } from './prelude.ts'
 import { stretch, type PairKind } from './tile-bf16.ts'
 
+process.env['ANNEAL_OPTIMIZE'] = '3' // as users' programs are compiled
+
 type Layout = 'rows' | 'columns' | 'strided'
 
 interface Case {

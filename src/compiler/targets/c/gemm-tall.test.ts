@@ -9,6 +9,8 @@ import { goesTall } from './gemm-tall.ts'
 import { asTeam, compileC, onTeam, scratchOf } from './harness.ts'
 import { prelude, uniqueSupport, type VectorTarget } from './prelude.ts'
 
+process.env['ANNEAL_OPTIMIZE'] = '3' // as users' programs are compiled
+
 interface Tall {
   readonly m: number
   readonly n: number

@@ -8,6 +8,8 @@ import { skinnyKind } from './gemm-skinny.ts'
 import { asTeam, compileC, onTeam, scratchOf } from './harness.ts'
 import { prelude, uniqueSupport, type VectorTarget } from './prelude.ts'
 
+process.env['ANNEAL_OPTIMIZE'] = '3' // as users' programs are compiled
+
 type Layout = 'rows' | 'columns' | 'strided'
 
 interface Case {

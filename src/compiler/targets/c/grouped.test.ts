@@ -11,6 +11,8 @@ import { grad } from '../../trace/functions.ts'
 import { groupedDot, groupRank, topk } from '../../trace/grouped.ts'
 import { iota, type Tensor } from '../../trace/tensor.ts'
 
+process.env['ANNEAL_OPTIMIZE'] = '3' // as users' programs are compiled
+
 const f32 = (...shape: number[]): ValueType => valueType('f32', shape)
 const i32 = (...shape: number[]): ValueType => valueType('i32', shape)
 

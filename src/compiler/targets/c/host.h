@@ -100,6 +100,7 @@ static char *fresh_arena(void) {
  * (or no file to be had). */
 void *anneal_open(void) {
   if (programs[0].arena) return programs[0].arena;
+  look_often_if_alone();
 #if RANKS > 1
   read_patience();
   /* The library may have been open before. */

@@ -428,6 +428,15 @@ INLINE void relax(void) {
 #endif
 }
 
+/* How often a waiter looks before it yields its core: a pause is 100 cycles or more, so not where others wait for that core. */
+static int looks = 2000;
+
+static void look_often_if_alone(void) {
+#ifdef __linux__
+  looks = HOSTED * THREADS > sysconf(_SC_NPROCESSORS_ONLN) ? 10 : 2000;
+#endif
+}
+
 /*
  * Waits until all THREADS threads are here. A waiter spins, then yields its core, then sleeps, so that a team larger
  * than the free cores makes progress too. `asleep` is raised before the kernel compares `generation`, and read after
@@ -446,7 +455,7 @@ static void team_barrier(const int tid) {
 #endif
     return;
   }
-  for (int i = 0; i < 2000; i++) {
+  for (int i = 0; i < looks; i++) {
     if (atomic_load_explicit(&team->generation, memory_order_acquire) != generation) return;
     relax();
   }

@@ -12,6 +12,8 @@ import { grad, scan } from '../../trace/functions.ts'
 import { concat, full, where, type Tensor } from '../../trace/tensor.ts'
 import { valueType, type ValueType } from '../../graph/types.ts'
 
+process.env['ANNEAL_OPTIMIZE'] = '3' // as users' programs are compiled
+
 function randomCase(seed: number, numOps: number, dtype: 'f64' | 'f32' = 'f64'): Case {
   const types = randomInputs(uniformPick(2 * seed), dtype)
   return {

@@ -25,7 +25,7 @@ INLINE int reached(tide *const t, const uint32_t value) {
 
 /* Whether it came: 0 when patience, in seconds, ended first. */
 static int wait_for(tide *const t, const uint32_t value, const double seconds) {
-  for (int i = 0; i < 2000; i++) {
+  for (int i = 0; i < looks; i++) {
     if (reached(t, value)) return 1;
     relax();
   }

@@ -3,6 +3,8 @@ import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { compile, layerNorm, valueType, type Program } from '../../index.ts'
 
+process.env['ANNEAL_OPTIMIZE'] = '3' // as users' programs are compiled
+
 const stepOf = ({ source }: Program): string => source.slice(source.indexOf('static void step('))
 const bytesOf = (program: Program, path: string): Buffer => {
   const { buffer, byteOffset, byteLength } = program.view(path)
