@@ -12,11 +12,13 @@ import { actionRoutes } from './actions.ts'
 import { Curves } from './curves.ts'
 import { describe } from './describe.ts'
 import { encodeColumns } from './encode.ts'
+import { encodeCurves } from './encode-curves.ts'
 import { exportHtml } from './export.ts'
 import { followList, followRun } from './follow.ts'
 import { logFile } from './jobs.ts'
 import { explain, json, NotFound, noSuchRun } from './json.ts'
 import type { LabOptions } from './options.ts'
+import { drawing, overview, readView } from './overview.ts'
 import type { RunReply, RunsReply } from './wire.ts'
 
 export type { LabOptions, LabRecipe } from './options.ts'
@@ -55,10 +57,12 @@ export function labRoutes(options: LabOptions): Lab {
   api.get('/runs/:id', (c) => json(describeRun(existing(c.req.param('id')))))
   api.get('/runs/:id/series', (c) => {
     const { columns, cursor } = curves.read(existing(c.req.param('id')))
-    return c.body(encodeColumns(columns, cursor), 200, {
-      'content-type': 'application/octet-stream',
-      'cache-control': 'no-store',
-    })
+    const thinned = c.req.query('thin') === '1' ? overview(columns) : undefined
+    return binary(thinned ? encodeColumns(thinned, cursor, columns) : encodeColumns(columns, cursor))
+  })
+  api.get('/runs/:id/curve', (c) => {
+    const { columns } = curves.read(existing(c.req.param('id')))
+    return binary(encodeCurves(drawing(columns, readView(c.req.query()))))
   })
   api.get('/runs/:id/events', (c) => followRun(c, existing(c.req.param('id')), following))
   api.get('/runs/:id/log', (c) => c.text(endOf(join(runsDir, existing(c.req.param('id')), logFile))))
@@ -97,6 +101,11 @@ export function labRoutes(options: LabOptions): Lab {
   routes.onError((error) => explain(error))
   return { routes, close: () => closing.abort() }
 }
+
+const binary = (bytes: Uint8Array<ArrayBuffer>): Response =>
+  new Response(bytes, {
+    headers: { 'content-type': 'application/octet-stream', 'cache-control': 'no-store' },
+  })
 
 /** The last part of a text file; nothing when there is none. */
 function endOf(path: string): string {
