@@ -19,6 +19,8 @@ const beatMs = 1000
  * processor's time: while training keeps all cores busy, a look that had to wait for one has cost nothing.
  */
 const pauseShare = 20
+/** One run is looked at no less often than that: only its end is read, and a new point is to show at once. */
+const runPauseMs = 250
 /** Lines in one event, so that none grows without bound. */
 const mostLines = 2000
 
@@ -36,7 +38,7 @@ export function followRun(c: Context, id: string, { root, pollMs, signal }: Foll
   return streamSSE(c, async (stream) => {
     let status: RunStatus | undefined
     let statusAt = 0
-    await eachTick(stream, signal, pollMs, async (send) => {
+    await eachTick(stream, signal, pollMs, Math.max(pollMs, runPauseMs), async (send) => {
       if (!isRunFolder(root, id)) {
         await send('reset', { gone: true }, cursor)
         return 'end'
@@ -72,7 +74,7 @@ export function followList(c: Context, { root, pollMs, signal }: FollowOptions):
   return streamSSE(c, async (stream) => {
     let known: ReadonlyMap<string, string> | undefined
     let skippedBefore = ''
-    await eachTick(stream, signal, Math.max(pollMs, 500), async (send) => {
+    await eachTick(stream, signal, Math.max(pollMs, 500), Infinity, async (send) => {
       const { runs, skipped } = listIndexedRuns(root)
       const prints = new Map(runs.map((run) => [run.id, printJson(run)]))
       const changed = runs.filter(({ id }) => known?.get(id) !== prints.get(id))
@@ -94,6 +96,7 @@ async function eachTick(
   stream: SSEStreamingApi,
   signal: AbortSignal,
   pollMs: number,
+  mostPauseMs: number,
   look: (send: Send) => Promise<'end' | 'go on'>,
 ): Promise<void> {
   let sentAt = 0
@@ -104,7 +107,7 @@ async function eachTick(
   while (!stream.aborted && !signal.aborted) {
     const began = processorMs()
     if ((await look(send)) === 'end') return
-    const pause = Math.max(pollMs, (processorMs() - began) * pauseShare)
+    const pause = Math.min(mostPauseMs, Math.max(pollMs, (processorMs() - began) * pauseShare))
     if (performance.now() - sentAt > beatMs) await send('beat', {}, null)
     await sleep(pause, undefined, { signal }).catch(() => undefined)
   }

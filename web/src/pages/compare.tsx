@@ -2,6 +2,7 @@
 import type { JSX } from 'preact'
 import { useEffect, useMemo, useState } from 'preact/hooks'
 import { differingSettings, settingText } from '../../../src/runs/settings.ts'
+import { download } from '../data/download.ts'
 import { embedded } from '../data/embedded.ts'
 import { chartCurve } from '../data/chart-curve.ts'
 import type { ChartCurve } from '../data/chart-curve.ts'
@@ -12,6 +13,7 @@ import type { LiveRun } from '../data/run-store.ts'
 import { formatMetric } from '../data/shared.ts'
 import { Chart, paletteSize } from '../parts/chart.tsx'
 import { ChartControls, formatPlace, logX, logY, smoothing, xAxis } from '../parts/chart-controls.tsx'
+import { complain } from '../parts/notice.tsx'
 import { Status } from '../parts/status.tsx'
 import { query, runAddress } from '../router.ts'
 
@@ -57,13 +59,15 @@ export function Comparison({ ids }: { readonly ids: readonly string[] }): JSX.El
       <div class="heading">
         <h1 tabIndex={-1}>Compare {ids.length} runs</h1>
         {!embedded && (
-          <a
-            class="button"
-            href={`/api/export?runs=${ids.map(encodeURIComponent).join(',')}`}
-            download="comparison.html"
+          <button
+            type="button"
+            onClick={() => {
+              const address = `/api/export?runs=${ids.map(encodeURIComponent).join(',')}`
+              download(address, 'comparison.html').catch(complain)
+            }}
           >
             Save as one HTML file
-          </a>
+          </button>
         )}
       </div>
       <ul class="runs-legend">
