@@ -1,11 +1,13 @@
 /**
  * `npm run bench links`: what the planner says of plans for four ranks on two hosts, and what they take. The hosts are network
  * namespaces joined by a cable of 1 Gbit/s, each with half of the cores (two-hosts.sh), which needs root. A prediction is
- * made of the links, measured with all ranks sending; of the plan's kernels, measured on ranks that are threads, without
- * any network; and of the messages in the program's text. Nothing in it knows the plan's step.
+ * made as `anneal plan --cluster` makes it: of the links, measured with all ranks sending; of kernel calls, measured on ranks
+ * that are threads, without any network; and of the messages in the program's text. Nothing in it knows the plan's step.
+ * `--cluster FILE` keeps what was measured, for `anneal plan`.
  */
 import { execFile } from 'node:child_process'
-import { availableParallelism } from 'node:os'
+import { writeFileSync } from 'node:fs'
+import { availableParallelism, totalmem } from 'node:os'
 import { fileURLToPath } from 'node:url'
 import { parseArgs, promisify } from 'node:util'
 import { parseOverrides } from '../src/cli/overrides.ts'
@@ -14,10 +16,11 @@ import { findMpi } from '../src/compiler/runtime/mpi.ts'
 import { compileShared } from '../src/compiler/runtime/toolchain.ts'
 import { failure } from '../src/errors.ts'
 import { languageConfigSchema, resolveConfig, type LanguageConfig } from '../src/models/language/config.ts'
-import { wireOf, type LinkMeasure } from '../src/parallel/links.ts'
-import { callSamples, callSeconds, type CallSample } from '../src/parallel/planner/call-rates.ts'
+import { typicalLink, type LinkMeasure } from '../src/parallel/links.ts'
+import { callSamples, uniqueSamples, type CallSample } from '../src/parallel/planner/call-rates.ts'
+import { clusterText, type ClusterFile } from '../src/parallel/planner/cluster-file.ts'
+import { stepOnCluster } from '../src/parallel/planner/on-cluster.ts'
 import { rankCorrelation } from '../src/parallel/planner/rank-correlation.ts'
-import { compiledPlan, simulate, summarize, type Cluster } from '../src/parallel/simulate/index.ts'
 import { initialise } from '../src/train/programs.ts'
 import { compileStep } from '../src/train/step.ts'
 import { formatTable } from '../src/cli/format.ts'
@@ -40,8 +43,8 @@ export interface Asked {
 export interface Answer {
   /** Which host each rank was on. */
   readonly hosts: readonly number[]
-  readonly near: LinkMeasure
-  readonly far: LinkMeasure
+  /** Of the links within hosts and between them, one a round. */
+  readonly probes: readonly { readonly near: LinkMeasure; readonly far: LinkMeasure }[]
   /** Of each plan, seconds a step in each round. */
   readonly measured: readonly (readonly number[])[]
 }
@@ -88,6 +91,7 @@ export async function main(args: readonly string[]): Promise<void> {
       pipelines: { type: 'boolean', default: false },
       compile: { type: 'boolean', default: false },
       only: { type: 'string' },
+      cluster: { type: 'string' },
     },
   })
   const asked: Asked = {
@@ -104,26 +108,20 @@ export async function main(args: readonly string[]): Promise<void> {
   const kernels: (readonly CallSample[])[] = []
   for (const plan of asked.plans) kernels.push(await measureKernels(plan, asked.settings))
   const answer = await onTwoHosts(asked, values.rate, values.turns)
-  const cluster = clusterOf(answer)
+  const cluster = clusterOf(answer, kernels.flat(), `${asked.plans.length} plans, cable of ${values.rate}`)
+  if (values.cluster !== undefined) writeFileSync(values.cluster, clusterText(cluster))
   const rows = asked.plans.map((plan, i) => {
-    const call = callSeconds(kernels[i]!)
-    const memory = (bytes: number): number => (bytes > 0 ? call(copyOf(bytes)) : 0)
-    const step = summarize(simulate(compiledPlan(plan, programs[i]!.outline, { ...cluster, call, memory })))
+    const step = stepOnCluster(plan, programs[i]!.outline, cluster)
     const measured = median(answer.measured[i]!)
     return {
       plan,
       predicted: step.seconds,
+      // With what the calls of this very program took instead of what they took in all of them.
+      ownCalls: stepOnCluster(plan, programs[i]!.outline, cluster, kernels[i]!).seconds,
       measured,
       rounds: answer.measured[i]!,
       // What a core calculates, for all of its ranks, and how long the busiest direction of the cable is held.
-      arithmetic: Math.max(
-        ...cluster.cores.map((core) =>
-          step.ranks.reduce(
-            (sum, { computeSeconds }, rank) => sum + (cluster.cores[rank] === core ? computeSeconds : 0),
-            0,
-          ),
-        ),
-      ),
+      arithmetic: step.coreSeconds,
       cable: step.levels[1]!.busyShare * step.seconds,
       bytes: step.levels.map(({ totalBytes }) => totalBytes),
     }
@@ -136,12 +134,26 @@ export async function main(args: readonly string[]): Promise<void> {
   console.log(await machineLine())
   const ms = (seconds: number): string => (1e3 * seconds).toFixed(1)
   const megabytes = (bytes: number): string => (bytes / 1e6).toFixed(1)
-  console.log(`within a host ${linkLine(answer.near)}; between hosts, two at once, ${linkLine(answer.far)}`)
+  console.log(
+    `within a host ${linkLine(cluster.near!)}; between hosts, two at once, ${linkLine(cluster.far!)}`,
+  )
   console.log(
     formatTable([
-      ['plan', 'predicted', 'measured', 'ratio', 'arithmetic', 'cable', 'MB near', 'MB far', 'rounds'],
-      ...rows.map(({ plan, predicted, measured, arithmetic, cable, bytes, rounds }) => [
+      [
+        'plan',
+        'own calls',
+        'predicted',
+        'measured',
+        'ratio',
+        'arithmetic',
+        'cable',
+        'MB near',
+        'MB far',
+        'rounds',
+      ],
+      ...rows.map(({ plan, predicted, ownCalls, measured, arithmetic, cable, bytes, rounds }) => [
         plan.replaceAll(/mesh\.|parallel\./g, ''),
+        ms(ownCalls),
         ms(predicted),
         ms(measured),
         (predicted / measured).toFixed(2),
@@ -158,20 +170,19 @@ export async function main(args: readonly string[]): Promise<void> {
   const notes = disturbances(othersCores)
   for (const note of notes) console.log(note)
   if (notes.length > 0 || values.only !== undefined) return
-  const { near: nearLink, far: farLink } = answer
   record({
     bench: values.pipelines ? 'links-pipelines' : 'links',
     rate: values.rate,
     place: values.turns ? 'turns' : 'blocks',
     othersCores,
-    near: nearLink.samples,
-    far: farLink.samples,
+    near: cluster.near!.samples,
+    far: cluster.far!.samples,
     correlation,
     rows,
   })
 }
 
-const linkLine = ({ samples }: LinkMeasure): string => {
+const linkLine = ({ samples }: Pick<LinkMeasure, 'samples'>): string => {
   const of = (bytes: number): number => samples.find((sample) => sample.bytes === bytes)!.seconds
   return `${(1e6 * of(4096)).toFixed(0)} us for 4 KiB, ${(1e3 * of(1 << 20)).toFixed(2)} ms for 1 MiB`
 }
@@ -207,10 +218,6 @@ async function measureKernels(plan: string, settings: readonly string[]): Promis
   }
 }
 
-const copyOf = (bytes: number): Parameters<Cluster['call']>[0] => {
-  return { ops: 'copy', source: '', flops: 0, bytes, precision: 'f32' }
-}
-
 /** Messages up to this size Open MPI sends over TCP without asking first (btl_tcp_eager_limit). */
 const eagerBytes = 65_536
 
@@ -223,15 +230,26 @@ const coresOf = (hosts: readonly number[]): number[] => {
   })
 }
 
-const clusterOf = ({ hosts, near, far }: Answer): Omit<Cluster, 'call' | 'memory'> => ({
-  hosts,
-  cores: coresOf(hosts),
-  // What the Linux scheduler gives on a few cores.
-  turnSeconds: 1.4e-3,
-  near: wireOf('host', near, 1),
-  far: wireOf('network', far, 2),
-  eagerBytes,
-})
+/** What was measured, as `anneal plan` takes it. */
+function clusterOf({ hosts, probes }: Answer, calls: readonly CallSample[], of: string): ClusterFile {
+  const names = [...new Set(hosts)]
+  const numbered = hosts.map((host) => names.indexOf(host))
+  const near = typicalLink(probes.map((probe) => probe.near))
+  const far = typicalLink(probes.map((probe) => probe.far))
+  return {
+    format: 'anneal cluster 1',
+    measured: `npm run bench links on ${new Date().toISOString().slice(0, 10)}: ${of}`,
+    hosts: numbered,
+    cores: coresOf(numbered),
+    memoryBytes: Math.floor(totalmem() / ranks),
+    // What the Linux scheduler gives on a few cores.
+    turnSeconds: 1.4e-3,
+    eagerBytes,
+    near: { latency: near.latency, sharing: 1, samples: [...near.samples] },
+    far: { latency: far.latency, sharing: ranks / 2, samples: [...far.samples] },
+    calls: uniqueSamples(calls),
+  }
+}
 
 async function onTwoHosts(asked: Asked, rate: string, turns: boolean): Promise<Answer> {
   const script = fileURLToPath(new URL('two-hosts.sh', import.meta.url))

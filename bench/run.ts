@@ -67,7 +67,7 @@ const benches: Readonly<Record<string, Bench>> = {
     load: () => import('./ranks.ts'),
   },
   links: {
-    does: 'plans for four processes on two hosts: the predicted step beside the measured one; as root, with MPI [--rounds 5] [--steps 3]',
+    does: 'plans for four processes on two hosts: the predicted step beside the measured one; as root, with MPI [--rounds 5] [--steps 3] [--pipelines] [--cluster FILE]',
     load: () => import('./links.ts'),
   },
   recompute: {

@@ -52,6 +52,8 @@ const mistakes: readonly [args: string, message: RegExp][] = [
   ['train language stepz=1', /^error: stepz: .*did you mean steps\?$/],
   ['train language --steps 5', /settings are written without dashes: steps=VALUE$/],
   ['train language steps=-1', /^error: steps: got steps=-1; expected at least 1; /],
+  ['plan gpt3-175b --cluster x.json', /^error: --cluster: got gpt3-175b; expected the language recipe/],
+  ['plan language --cluster x.json --price 2', /^error: --cluster: got --price; /],
   ['study eficiency paper', /^error: study: got 'eficiency'; .*did you mean efficiency\?$/],
   ['show zzzz', /^error: runs: got 'zzzz', which fits no run; .*anneal up$/],
 ]
@@ -74,6 +76,29 @@ test('study efficiency paper prints the fit, and one document with --json', () =
     networks: readonly object[]
   }
   assert.deepEqual([halving.months.toFixed(2), networks.length], ['15.78', 16])
+})
+
+test('plan --cluster ranks compiled programs by their steps on it; other ranks than it has are refused', () => {
+  const file = fileURLToPath(new URL('fixtures/two-hosts-cluster.json', import.meta.url))
+  const words = ['plan', 'language', 'batch=4', 'model.layers=1', 'model.width=32', '--cluster', file]
+  const { code, out, err } = anneal(...words, '--top', '3', '--json')
+  assert.deepEqual([code, err], [0, ''])
+  const { plans, ranks, measured } = JSON.parse(out) as {
+    plans: readonly { seconds: number; settings: string; links: readonly { name: string }[] }[]
+    ranks: number
+    measured: string
+  }
+  assert.deepEqual([plans.length, ranks], [3, 4])
+  assert.match(measured, /^written by hand/)
+  assert.match(plans[0]!.settings, /^mesh\.data=4/)
+  assert.ok(plans.every(({ seconds }, i) => i === 0 || seconds >= plans[i - 1]!.seconds))
+  assert.deepEqual(
+    plans[0]!.links.map(({ name }) => name),
+    ['host', 'network'],
+  )
+  const wrong = anneal(...words, '--ranks', '8')
+  assert.equal(wrong.code, 2)
+  assert.match(wrong.err, /^error: --ranks: got 8; expected 4, as many as .*two-hosts-cluster\.json/)
 })
 
 test('with --json an error is a document on stdout too', () => {

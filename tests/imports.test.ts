@@ -17,11 +17,12 @@ const layers: Readonly<Record<string, readonly string[]>> = {
   optim: ['compiler'],
   data: [],
   runs: [],
+  worlds: [],
   models: ['nn', 'optim', 'data', 'compiler'],
   parallel: ['runs', 'models', 'nn', 'optim', 'data', 'compiler'],
   train: ['parallel', 'runs', 'models', 'nn', 'optim', 'data', 'compiler'],
   serve: ['train', 'runs', 'models', 'nn', 'data', 'compiler'],
-  studies: ['train', 'parallel', 'runs', 'models', 'nn', 'optim', 'data', 'compiler'],
+  studies: ['train', 'parallel', 'runs', 'worlds', 'models', 'nn', 'optim', 'data', 'compiler'],
   lab: ['studies', 'serve', 'train', 'parallel', 'runs', 'models', 'optim', 'data', 'compiler'],
   cli: ['lab', 'studies', 'serve', 'train', 'parallel', 'runs', 'models', 'nn', 'optim', 'data', 'compiler'],
 }

@@ -1,10 +1,10 @@
 /** What the tests of parallel plans share: plans from short texts, deterministic inputs, and one device to compare with. */
 import assert from 'node:assert/strict'
-import type { MeshAxis, Order } from '../src/compiler/graph/mesh.ts'
+import type { Mesh, MeshAxis, Order } from '../src/compiler/graph/mesh.ts'
 import { bodyOf, reachable, type Func } from '../src/compiler/graph/node.ts'
 import { compile, sizeOf, type CompileOptions, type Program } from '../src/compiler/index.ts'
 import { scanAttrs, scanOp } from '../src/compiler/ops/scan.ts'
-import type { Parallel } from '../src/compiler/ranked.ts'
+import type { Parallel, StageSource } from '../src/compiler/ranked.ts'
 import { resolveConfig, type LanguageConfig, type LanguageOverrides } from '../src/models/language/config.ts'
 import { parallelOf, type Plan } from '../src/parallel/plan.ts'
 import { makeSchedule, type Schedule } from '../src/parallel/schedule/index.ts'
@@ -49,13 +49,26 @@ export function pipelined(
   stagesPerRank = 1,
   change: (schedule: Schedule) => Schedule = (schedule) => schedule,
 ): Parallel {
+  return inStages(text, name, config.accumulate, stagesPerRank, change, (mesh, schedule) =>
+    pipelineSources(config, vocab, mesh, 'pipe', schedule),
+  )
+}
+
+/** The same for any model: `sources` are the programs of the places along the pipeline. */
+export function inStages(
+  text: string,
+  name: string,
+  microbatches: number,
+  stagesPerRank: number,
+  change: (schedule: Schedule) => Schedule,
+  sources: (mesh: Mesh, schedule: Schedule) => StageSource[],
+): Parallel {
   const plan = planOf(text)
   const { size } = plan.mesh.find((axis) => axis.name === 'pipe')!
-  const schedule = change(makeSchedule(name, { ranks: size, microbatches: config.accumulate, stagesPerRank }))
+  const schedule = change(makeSchedule(name, { ranks: size, microbatches, stagesPerRank }))
   const order: Order = name === 'dualpipe-v' ? 'zigzag' : stagesPerRank
   const mesh = plan.mesh.map((axis) => (axis.name === 'pipe' && order !== 1 ? { ...axis, order } : axis))
-  const stages = pipelineSources(config, vocab, mesh, 'pipe', schedule)
-  return { ...parallelOf({ ...plan, mesh }), pipeline: { axis: 'pipe', stages } }
+  return { ...parallelOf({ ...plan, mesh }), pipeline: { axis: 'pipe', stages: sources(mesh, schedule) } }
 }
 
 /** Deterministic values of a sensible kind for every input. */

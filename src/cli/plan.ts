@@ -1,13 +1,14 @@
 /**
  * `anneal plan <model> [key=value...]`: of all ways to spread a model over devices, those that fit, ranked by the time of a
- * simulated step. Nothing runs; for the language recipe on this machine the memory is that of the compiled program.
+ * simulated step. Nothing runs; for the language recipe on this machine the memory is that of the compiled program, and on
+ * a measured cluster (`--cluster`) the step is too.
  */
 import { availableParallelism } from 'node:os'
 import { badUsage } from '../errors.ts'
 import type { LanguageConfig } from '../models/language/config.ts'
 import type { Hardware } from '../parallel/hardware/index.ts'
 import { settingsOf } from '../parallel/planner/candidate.ts'
-import type { PlannedModel, Planned, SearchResult } from '../parallel/planner/index.ts'
+import type { PlannedModel, Planned } from '../parallel/planner/index.ts'
 import type { Command, Options } from './command.ts'
 import {
   formatBytes,
@@ -18,6 +19,8 @@ import {
   formatTable,
 } from './format.ts'
 import { parseOverrides } from './overrides.ts'
+import { planOnCluster } from './plan-cluster.ts'
+import { describePlan, rejectedLines } from './plan-words.ts'
 
 export const plan: Command = {
   arguments: [
@@ -26,7 +29,11 @@ export const plan: Command = {
   ],
   options: [
     ['--hardware <name>', 'h100, h200, a100 or this'],
-    ['--ranks <n>', 'devices, or ranks on this machine', '8'],
+    [
+      '--cluster <file>',
+      'a measured cluster, for the language recipe: simulates the compiled program of each plan',
+    ],
+    ['--ranks <n>', "devices, or ranks on this machine; 8, or the cluster's, unless said"],
     ['--global-batch <n>', 'windows a step'],
     ['--context <n>', 'tokens a window, for a published model'],
     ['--memory <GB>', 'what a rank may fill; most of what the device has unless said'],
@@ -37,17 +44,33 @@ export const plan: Command = {
     'anneal plan llama3-70b --ranks 1024 --global-batch 2048',
     'anneal plan gpt3-175b --hardware a100 --ranks 1024 --global-batch 1536 --price 2',
     'anneal plan language model.size=base batch=64 --ranks 2 --hardware this',
+    'anneal plan language --cluster two-hosts.json',
   ],
   async run(io, [name = '', ...settings], options) {
     const { searchPlans, parameterCount } = await import('../parallel/planner/index.ts')
-    const ranks = numberOf(options, 'ranks', 'ranks')!
+    const askedRanks = numberOf(options, 'ranks', 'ranks')
     const { model, recipe } = await modelOf(name, settings, numberOf(options, 'context', 'context'))
+    const ranks = askedRanks ?? 8
     const hardwareName = String(options['hardware'] ?? (recipe ? 'this' : 'h100'))
-    const hardware = await hardwareOf(hardwareName, ranks)
     const globalBatch = numberOf(options, 'globalBatch', 'global-batch') ?? recipe?.config.batch ?? ranks
     const memory = numberOf(options, 'memory', 'memory', false)
     const price = numberOf(options, 'price', 'price', false)
     const top = numberOf(options, 'top', 'top')!
+    const path = options['cluster']
+    if (typeof path === 'string') {
+      const other = ['hardware', 'price'].find((key) => options[key] !== undefined)
+      if (!recipe || other !== undefined) {
+        throw badUsage({
+          where: '--cluster',
+          got: recipe ? `--${other}` : name,
+          expected: 'the language recipe, on that cluster',
+          fix: 'anneal plan language --cluster FILE',
+        })
+      }
+      const memoryBytes = memory === undefined ? undefined : memory * 1e9
+      return planOnCluster(io, { path, model, ...recipe, ranks: askedRanks, memoryBytes, globalBatch, top })
+    }
+    const hardware = await hardwareOf(hardwareName, ranks)
     const began = performance.now()
     const found = searchPlans(model, {
       ranks,
@@ -72,7 +95,7 @@ export const plan: Command = {
         ? tableOf(shown, { ranks, price, arenas })
         : 'no plan fits: more ranks, or a smaller batch',
       '',
-      ...rejectedLines(found),
+      ...rejectedLines(found.rejected),
     ]
     io.result(text.join('\n'), {
       model: model.name,
@@ -178,34 +201,10 @@ function tableOf(plans: readonly Planned[], { ranks, price, arenas }: Shown): st
         (one.tokensPerSecond / ranks).toFixed(0),
         ...one.step.levels.map(({ bytesOfBusiestRank }) => formatBytes(bytesOfBusiestRank)),
         ...(price === undefined ? [] : [costOf(one, ranks, price).toFixed(0)]),
-        describe(one),
+        describePlan(one.plan),
       ]
     }),
   ])
-}
-
-/** Short enough for a row; `--json` has the settings. */
-function describe({ plan }: Planned): string {
-  const { data, pipe, context, tensor, zero, recompute, microbatch, microbatches, schedule, stagesPerRank } =
-    plan
-  return [
-    ...Object.entries({ data, pipe, context, tensor }).flatMap(([name, size]) =>
-      size > 1 ? [`${name}=${size}`] : [],
-    ),
-    ...(context > 1 ? [plan.attention] : []),
-    ...(zero > 0 ? [`zero=${zero}`] : []),
-    ...(pipe > 1 ? [stagesPerRank > 1 ? `${schedule} x${stagesPerRank}` : schedule] : []),
-    `${microbatches} x ${microbatch}`,
-    ...(recompute ? ['recompute'] : []),
-  ].join(' ')
-}
-
-function rejectedLines({ rejected }: SearchResult): string[] {
-  const count = rejected.reduce((sum, one) => sum + one.count, 0)
-  return [
-    `not possible: ${count}`,
-    formatTable(rejected.map((one) => [`  ${one.count}`, one.kind, `e.g. ${one.example}`])),
-  ]
 }
 
 function documentOf(

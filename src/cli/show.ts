@@ -60,6 +60,7 @@ export function describeRun(run: Run): string {
         'reached',
         `step ${summary.step}, ${formatCount(summary.tokens)} tokens, ${formatFlops(summary.flops)}, ${formatDuration(summary.seconds)}`,
       ],
+      ...evaluated(run, summary.metrics['validationLoss']?.count ?? 0),
     ]),
     `settings\n${describeConfig(meta.config)}`,
     ...(Object.keys(meta.plan).length > 0 ? [`plan\n${describeConfig(meta.plan, printQuantity)}`] : []),
@@ -89,6 +90,13 @@ export function describeRun(run: Run): string {
     ...(last === undefined ? [] : [`sample at step ${last.step}\n${indent(last.prompt + last.text)}`]),
   ]
   return sections.filter((section) => section !== '').join('\n\n')
+}
+
+/** What evaluating took; older runs do not say. */
+function evaluated({ meta }: Run, times: number): string[][] {
+  const { evaluation } = (meta.plan['operations'] ?? {}) as { readonly evaluation?: number }
+  if (evaluation === undefined) return []
+  return [['evaluated', `${times} times, ${formatFlops(times * evaluation)} beside those of training`]]
 }
 
 const sizeOf = ({ bytes, files }: Run['checkpoints'][number]): string =>

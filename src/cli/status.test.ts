@@ -25,8 +25,20 @@ const plan: TrainPlan = {
   tokens: 6_000_640,
   flops: 9.01e12,
   flopsPerStep: 6.15e9,
+  operations: {
+    forward: 2e9,
+    backward: 4e9,
+    recompute: 0,
+    optimizer: 1.5e8,
+    data: 0,
+    total: 6.15e9,
+    model: 5.4e9,
+    paper2020: 2.7e9,
+    evaluation: 5.5e10,
+  },
   arenaBytes: 12.25 * 2 ** 20,
   offloadedBytes: 0,
+  movedBytes: 0,
   processBytes: 150 * 2 ** 20,
   steps: 1465,
   peakFlops: 6e10,
@@ -165,7 +177,7 @@ test('into a file: plain lines, one every five seconds, evaluations and samples 
   assert.equal(lines[1], '  left out a.png: binary')
   assert.match(
     text(),
-    /compute {2}1465 steps, 6\.00 M tokens, 9\.01 TFLOP \(6\.15 GFLOP a step\)\nmachine {2}2 threads/,
+    /compute {2}1465 steps, 6\.00 M tokens, 9\.01 TFLOP \(6\.15 GFLOP a step\)\na step {3}forward 2\.00 GFLOP, backward 4\.00 GFLOP, optimizer 150 MFLOP; .*55\.0 GFLOP, not in the sum\nmachine {2}2 threads/,
   )
   assert.match(text(), /\ncompiling the training step…\nstep 30\/1465 /)
   assert.equal(lines.filter((line) => /^step \d+\//.test(line)).length, 2)
@@ -212,4 +224,14 @@ test('the plan says what is computed again, and what that costs', () => {
   )
   const unsure = describePlan({ ...plan, recompute: { ...recompute, optimal: false } })
   assert.ok(unsure.some((text) => text.endsWith('(a cheaper choice may exist)')))
+})
+
+test('what lies in a file, and what a step moves, is a line of the plan', () => {
+  const lineOf = (given: TrainPlan): string | undefined =>
+    describePlan(given).find((text) => text.startsWith('file'))
+  assert.equal(lineOf(plan), undefined)
+  assert.equal(
+    lineOf({ ...plan, offloadedBytes: 82 * 2 ** 20, movedBytes: 160 * 2 ** 20 }),
+    'file     82.0 MiB lie in a file, a step moves 160 MiB to it and from it',
+  )
 })

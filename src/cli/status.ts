@@ -139,16 +139,29 @@ export function describePlan(plan: TrainPlan): string[] {
       `about ${formatBytes(plan.processBytes)} for the process`,
     ...(plan.offloadedBytes > 0
       ? [
-          `file     ${formatBytes(plan.offloadedBytes)} of optimizer state lie in a file, read and written every step`,
+          `file     ${formatBytes(plan.offloadedBytes)} lie in a file, a step moves ${formatBytes(plan.movedBytes)} to it and from it`,
         ]
       : []),
     ...(plan.recompute ? [describeRecompute(plan.recompute, plan.flopsPerStep)] : []),
     `compute  ${plan.steps} steps, ${formatCount(plan.tokens)} tokens, ${formatFlops(plan.flops)} ` +
       `(${formatFlops(plan.flopsPerStep)} a step)`,
+    describeOperations(plan.operations),
     `machine  ${plan.threads} ${plan.threads === 1 ? 'thread' : 'threads'}, measured peak ${formatFlopRate(plan.peakFlops)}; ` +
       `${plan.cached ? 'program found in the cache' : `compiled in ${formatDuration(plan.compileSeconds)}`}; ` +
       `about ${formatDuration(plan.etaSeconds)} to go`,
   ]
+}
+
+/** A step by phase, as a line of the plan. */
+function describeOperations(operations: TrainPlan['operations']): string {
+  const { forward, backward, recompute, optimizer, data, evaluation, model } = operations
+  const phases = Object.entries({ forward, backward, recompute, optimizer, data })
+    .filter(([, flops]) => flops > 0)
+    .map(([phase, flops]) => `${phase} ${formatFlops(flops)}`)
+  return (
+    `a step   ${phases.join(', ')}; the model needs ${formatFlops(model)} in products; ` +
+    `an evaluation is ${formatFlops(evaluation)}, not in the sum`
+  )
 }
 
 /** What is computed again and what that costs, as a line of the plan. */

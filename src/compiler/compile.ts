@@ -3,11 +3,12 @@
  * memory are known before anything runs. Inputs and results are trees; what is returned under `state` replaces the
  * input of the same name, in place, and stays in the program between runs.
  */
-import { failure, InternalError, type UserError } from '../errors.ts'
+import { InternalError } from '../errors.ts'
 import { isWhole, localShape, ranksOf, sameLayout, type Layout } from './graph/mesh.ts'
 import type { Fp8Scaling } from './composites/dot-fp8.ts'
 import { Graph, inGraph, type Func } from './graph/node.ts'
 import { bytesOf, formatType, sizeOf, typeError, type DType, type ValueType } from './graph/types.ts'
+import { operationsOf } from './meter.ts'
 import { flopsOf } from './ops/cost.ts'
 import { runPipeline, type Policies } from './passes/pipeline.ts'
 import type { Precision } from './passes/precision.ts'
@@ -70,6 +71,8 @@ export interface CompileOptions {
    * are the same.
    */
   readonly offload?: (path: string) => boolean
+  /** What loops keep of their forward pass lies in the file until their backward pass. Results are the same. */
+  readonly offloadActivations?: boolean
   readonly name?: string
   /**
    * Another open program: inputs and state of this one that it has too, with the same path and type, are that program's
@@ -98,7 +101,6 @@ export async function compile<I extends Tree<ValueType>>(
   options: CompileOptions = {},
 ): Promise<Program> {
   const started = performance.now()
-  if (options.offload && options.parallel) throw noOffload(options.name ?? 'program')
   const policies: Policies = {
     precision: options.precision ?? 'f32',
     fp8Scaling: options.fp8Scaling ?? 'row',
@@ -169,7 +171,7 @@ export async function compile<I extends Tree<ValueType>>(
     name,
     sources.map(({ func }) => func),
     policy,
-    (func) => residentBytes(build(localOf([func]))),
+    (func) => build(localOf([func])).residentBytes,
   )
   const local = localOf(funcs)
   const { cut, parts } = local
@@ -178,6 +180,7 @@ export async function compile<I extends Tree<ValueType>>(
     ...signature,
     func,
     flops: flopsIn(local),
+    operations: operationsOf(parts.map(({ func, ranks }) => ({ func, times: ranks.length }))),
     ...(report ? { recomputed: report } : {}),
     ...(cut ? { cut } : {}),
   }
@@ -197,8 +200,9 @@ export async function compile<I extends Tree<ValueType>>(
     layout: { inputs: first.inputs, outputs: first.outputs, guards: built.guards },
     outline: built.parts.map(({ ranks, outline }) => ({ ranks, phases: outline })),
     memory: {
-      arenaBytes: residentBytes(built),
+      arenaBytes: built.residentBytes,
       offloadedBytes: built.offloadedBytes,
+      movedBytes: built.movedBytes,
       stateBytes: sumBytes(first.inputs, true),
       inputBytes: sumBytes(first.inputs, false),
       outputBytes: sumBytes(first.outputs, false),
@@ -220,7 +224,7 @@ export async function compile<I extends Tree<ValueType>>(
   })
   const native = openNative(compiled.path, built.arenaBytes, processes ? 1 : ranks, {
     lender: known?.native,
-    offloads: built.offloadedBytes > 0,
+    offloadedBytes: built.offloadedBytes,
   })
   const slotsOf = built.parts.map(
     ({ inputs, outputs }) => new Map([...outputs, ...inputs].map((slot) => [slot.path, slot])),
@@ -349,8 +353,6 @@ interface Local {
 const flopsIn = ({ parts }: Local): number =>
   parts.reduce((total, { func, ranks }) => total + ranks.length * flopsOf(func), 0)
 
-const residentBytes = ({ arenaBytes, offloadedBytes }: BuiltProgram): number => arenaBytes - offloadedBytes
-
 /** What a program needs of another whose inputs it shares. */
 const internals = new WeakMap<
   Program,
@@ -414,11 +416,3 @@ const valuesOf = ({ dtype, shape }: ValueType): Values => new arrays[dtype](size
 
 const viewOf = (arena: ArrayBuffer, { type, offset }: Slot): Values =>
   new arrays[type.dtype](arena, offset, sizeOf(type.shape))
-
-const noOffload = (program: string): UserError =>
-  failure({
-    where: `offload of ${program}`,
-    got: 'a program over several ranks',
-    expected: 'a program of one rank',
-    fix: 'leave offload out, or share the state out over the ranks (parallel.zero)',
-  })

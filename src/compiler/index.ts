@@ -14,6 +14,7 @@ export { quantise, type QuantiseGroups, type QuantiseOptions } from './composite
 export { rope } from './composites/rope.ts'
 export { silu } from './composites/silu.ts'
 export { compile, type CompileOptions, type Tensorised } from './compile.ts'
+export type { Operations } from './meter.ts'
 export type { Program, ProgramMemory, Values } from './program.ts'
 export {
   chromeTrace,
@@ -26,6 +27,8 @@ export {
   type Verdict,
 } from './profile.ts'
 export type { Recompute, RecomputeReport } from './recompute.ts'
+export { inPhase } from './graph/node.ts'
+export { phases, type Phase } from './graph/phase.ts'
 export { philoxBlock, philoxUniform, wordToUniform } from './graph/philox.ts'
 export { printFunc } from './graph/print.ts'
 export {

@@ -4,6 +4,7 @@
 import { failure, type UserError } from '../errors.ts'
 import { whole as wholeLayout } from './graph/mesh.ts'
 import type { Func } from './graph/node.ts'
+import type { Operations } from './meter.ts'
 import { typeError, type ValueType } from './graph/types.ts'
 import type { Profile } from './profile.ts'
 import type { Memory, Traffic } from './ranked-native.ts'
@@ -19,6 +20,8 @@ export interface ProgramMemory {
   readonly arenaBytes: number
   /** What lies in a file instead. */
   readonly offloadedBytes: number
+  /** What one run moves to the file and from it, all ranks together. */
+  readonly movedBytes: number
   readonly stateBytes: number
   readonly inputBytes: number
   readonly outputBytes: number
@@ -39,6 +42,8 @@ export interface RankProcess {
 export interface Program {
   /** Floating-point operations of one run, of all ranks together. */
   readonly flops: number
+  /** The same by phase of training, and by other conventions. */
+  readonly operations: Operations
   readonly memory: ProgramMemory
   /** The emitted C program; empty for the reference target. */
   readonly source: string
@@ -77,7 +82,7 @@ export interface Program {
   countedFlops(): number
   /** What each collective of a program over several ranks has sent so far; empty for others and for the reference. */
   traffic(): Traffic[]
-  /** Bytes that offloaded state has moved so far, from its file and back. */
+  /** Bytes that have moved so far, to the file of what is offloaded and from it; of all ranks in this process. */
   movedBytes(): number
   /**
    * Compares the state that ranks hold alike, by hashes.

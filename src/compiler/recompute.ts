@@ -11,6 +11,7 @@ import { flopsOf } from './ops/cost.ts'
 import { check } from './passes/check.ts'
 import { keep, type Keeping } from './passes/keep.ts'
 import { choicesOf, type Choice } from './passes/keep-choices.ts'
+import { stackOnce } from './passes/stack-once.ts'
 
 /**
  * `true`: honour `checkpoint` marks. `full`: every loop keeps as little for its backward loop as it can. A budget: the
@@ -50,7 +51,7 @@ export function recomputed(
   policy: Recompute,
   arenaOf: (func: Func) => number,
 ): Recomputed {
-  if (typeof policy === 'boolean') return { funcs }
+  if (typeof policy === 'boolean') return { funcs: funcs.map(onceStacked) }
   if (typeof policy === 'function') return { funcs: funcs.map((func) => applied(func, policy(func))) }
   if (policy === 'full') {
     const made = funcs.map((func) => {
@@ -105,6 +106,13 @@ function together(reports: readonly RecomputeReport[]): RecomputeReport {
 function applied(func: Func, keeping: Keeping): Func {
   const made = inGraph(new Graph(), () => keep(func, keeping))
   check(made, 'recompute', { gone: ['grad'] })
+  return onceStacked(made)
+}
+
+/** Last, because to choose what to keep is to choose by use. */
+function onceStacked(func: Func): Func {
+  const made = inGraph(new Graph(), () => stackOnce(func))
+  check(made, 'stack once')
   return made
 }
 

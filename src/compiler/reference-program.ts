@@ -13,7 +13,7 @@ import { interpret } from './targets/reference/interpret.ts'
 export function referenceProgram(
   func: Func,
   { inputPaths, outputPaths }: { inputPaths: readonly string[]; outputPaths: readonly string[] },
-  shared: Pick<Program, 'flops' | 'func' | 'recomputed' | 'inputs' | 'outputs' | 'cut'>,
+  shared: Pick<Program, 'flops' | 'operations' | 'func' | 'recomputed' | 'inputs' | 'outputs' | 'cut'>,
   compileSeconds: number,
   lender?: Program,
 ): Program {
@@ -57,7 +57,7 @@ export function referenceProgram(
 
 /** A program of the reference target: no memory plan, no text. */
 function interpreted(
-  shared: Pick<Program, 'flops' | 'func' | 'inputs' | 'outputs' | 'cut'>,
+  shared: Pick<Program, 'flops' | 'operations' | 'func' | 'inputs' | 'outputs' | 'cut'>,
   compileSeconds: number,
   { view, pieces, write, run }: Pick<Program, 'view' | 'pieces' | 'write'> & { run(): void },
 ): Program {
@@ -71,6 +71,7 @@ function interpreted(
     memory: {
       arenaBytes: 0,
       offloadedBytes: 0,
+      movedBytes: 0,
       stateBytes: 0,
       inputBytes: 0,
       outputBytes: 0,

@@ -1,7 +1,7 @@
 /** Links are measured: every size is there; and what a wire is made of that, by hand. */
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import { measureLink, quickestLink, wireOf, type LinkMeasure } from './links.ts'
+import { measureLink, typicalLink, wireOf, type LinkMeasure } from './links.ts'
 
 test('messages between two ranks of this process have a latency and a bandwidth', async () => {
   const { latency, bandwidth, samples } = await measureLink(2)
@@ -33,11 +33,15 @@ test('a smallest message that had to wait for its core makes no other one free',
   assert.deepEqual([1000, 1500, 2000].map(wire.busy), [0, 20, 40])
 })
 
-test('of several probes each size counts with its quickest', () => {
-  const { latency, bandwidth, samples } = quickestLink([measureOf(50, 30, 70), measureOf(10, 40, 80)])
+test('of several probes each size counts with its middle, and the latency is the least of all', () => {
+  const { latency, bandwidth, samples } = typicalLink([
+    measureOf(50, 30, 70),
+    measureOf(10, 40, 80),
+    measureOf(20, 35, 99),
+  ])
   assert.deepEqual(
     samples.map(({ seconds }) => seconds),
-    [10, 30, 70],
+    [20, 35, 80],
   )
-  assert.deepEqual([latency, bandwidth], [10, 1000 / 40])
+  assert.deepEqual([latency, bandwidth], [10, 1000 / 45])
 })

@@ -75,14 +75,19 @@ export async function measureAxis(
   }
 }
 
-/** Several measurements of a link as one: for each size the quickest, since whatever else a machine does only adds to it. */
-export const quickestLink = (measures: readonly LinkMeasure[]): LinkMeasure =>
-  linkOf(
-    measures[0]!.samples.map(({ bytes }, i) => ({
-      bytes,
-      seconds: Math.min(...measures.map(({ samples }) => samples[i]!.seconds)),
-    })),
-  )
+/**
+ * Several measurements of a link as one: for each size the middle of what it took, as a step meets the link in all of its
+ * states. Its latency is the least of all: whatever else a machine does only adds to it.
+ */
+export const typicalLink = (measures: readonly LinkMeasure[]): LinkMeasure => ({
+  ...linkOf(
+    measures[0]!.samples.map(({ bytes }, i) => {
+      const sorted = measures.map(({ samples }) => samples[i]!.seconds).toSorted((a, b) => a - b)
+      return { bytes, seconds: sorted[Math.floor(sorted.length / 2)]! }
+    }),
+  ),
+  latency: Math.min(...measures.map(({ latency }) => latency)),
+})
 
 function linkOf(samples: LinkMeasure['samples']): LinkMeasure {
   const [middle, large] = [samples.at(-2)!, samples.at(-1)!]
@@ -99,7 +104,11 @@ function linkOf(samples: LinkMeasure['samples']): LinkMeasure {
  * the quickest sample takes is latency, which holds no port: not what the smallest takes, which may have had to wait for its
  * core, and would then make all up to its seconds free.
  */
-export function wireOf(name: string, { latency, samples }: LinkMeasure, sharing: number): Wire {
+export function wireOf(
+  name: string,
+  { latency, samples }: Pick<LinkMeasure, 'latency' | 'samples'>,
+  sharing: number,
+): Wire {
   const smallest = samples[0]!
   return {
     name,

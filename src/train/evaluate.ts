@@ -7,6 +7,12 @@ import type { ModelConfig } from '../models/language/model.ts'
 import { compileEvaluation, evaluationBatch } from './programs.ts'
 import { specsOf } from './state.ts'
 
+/** FLOPs of going through a split of so many tokens once. */
+export function evaluationFlops(config: LanguageConfig, program: Program, tokens: number): number {
+  const windows = Math.ceil((tokens - 1) / config.model.context)
+  return Math.ceil(windows / evaluationBatch(config)) * program.flops
+}
+
 export class Evaluator {
   readonly #config: LanguageConfig
   readonly #model: ModelConfig

@@ -5,7 +5,7 @@
  * Units everywhere: seconds, bytes, floating-point operations counted exactly by the compiler. `tokens`, `seconds`
  * and `flops` of a point are totals since the first step of the run, kept up across resumes.
  */
-import type { RecomputeReport } from '../compiler/index.ts'
+import type { Operations, RecomputeReport } from '../compiler/index.ts'
 import type { StepProfile } from './profile.ts'
 
 /** What a run will do and cost, known before its first step. */
@@ -17,10 +17,13 @@ export interface TrainPlan {
   readonly tokens: number
   readonly flops: number
   readonly flopsPerStep: number
+  /** Those of a step by phase and by other conventions, and those of one evaluation, which `flops` leaves out. */
+  readonly operations: Operations & { readonly evaluation: number }
   /** The one block of memory every buffer of the step lives in. */
   readonly arenaBytes: number
-  /** Training state that lies in a file beside it. */
+  /** What lies in a file beside it, and what a step moves to that file and from it (of all ranks). */
   readonly offloadedBytes: number
+  readonly movedBytes: number
   /** What of it is computed again instead of kept, where that was asked for. */
   readonly recompute?: RecomputeReport
   /** The most memory the process is expected to hold at once, Node and all: within 5 %. */

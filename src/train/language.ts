@@ -22,7 +22,7 @@ import {
 import { countParameters, type ModelConfig } from '../models/language/model.ts'
 import { createRun, readRun, reopenRun, type Run } from '../runs/index.ts'
 import { listCheckpoints, loadCheckpoint, openSaver, useNewest, type CheckpointFile } from './checkpoint.ts'
-import { Evaluator } from './evaluate.ts'
+import { evaluationFlops, Evaluator } from './evaluate.ts'
 import { compileDecode } from '../models/decoder.ts'
 import { decodable } from '../models/language/decode.ts'
 import type { TrainObserver, TrainPlan, TrainPoint, TrainResult } from './events.ts'
@@ -103,15 +103,21 @@ async function prepare(
     await measurePeak({ threads }),
     await timeStep(program, config, model, data),
   ]
+  const evaluation = await compileEvaluation(config, model.vocab, { target: 'text', threads: config.threads })
   const plan: TrainPlan = {
     ...countParameters(model),
     tokens: config.steps * config.batch * context,
     flops: config.steps * program.flops,
     flopsPerStep: program.flops,
+    operations: {
+      ...program.operations,
+      evaluation: evaluationFlops(config, evaluation, data.validation.length),
+    },
     arenaBytes: program.memory.arenaBytes,
     offloadedBytes: program.memory.offloadedBytes,
+    movedBytes: program.memory.movedBytes,
     ...(program.recomputed ? { recompute: program.recomputed } : {}),
-    processBytes: await expectedPeak(config, model),
+    processBytes: await expectedPeak(config, model, evaluation),
     steps: config.steps,
     peakFlops: peak.flopsF32,
     threads,
@@ -134,12 +140,13 @@ async function prepare(
  * The most memory this process will hold. Node, the data and the step's arena are there by now, all of it touched by the
  * trial steps, so they are measured; what the evaluation and the sampler will add is the arena of each.
  */
-async function expectedPeak(config: LanguageConfig, model: ModelConfig): Promise<number> {
+async function expectedPeak(
+  config: LanguageConfig,
+  model: ModelConfig,
+  evaluation: Program,
+): Promise<number> {
   const text = { target: 'text', threads: config.threads } as const
-  const [evaluation, sampler] = [
-    await compileEvaluation(config, model.vocab, text),
-    await compileDecode(decodable({ ...model, dropout: 0 }), 1, text),
-  ]
+  const sampler = await compileDecode(decodable({ ...model, dropout: 0 }), 1, text)
   const later = evaluation.memory.arenaBytes + sampler.memory.arenaBytes
   return Math.max(process.resourceUsage().maxRSS * 1024, process.memoryUsage.rss() + later)
 }

@@ -2,6 +2,7 @@
 import {
   full,
   grad,
+  inPhase,
   iota,
   leaves,
   mapTree,
@@ -67,7 +68,10 @@ function accumulated(
   }
   const add = (a: Micro, b: Micro): Micro => {
     const other = new Map(leaves<Tensor>(b))
-    return mapTree<Tensor, Tensor>(a, (x, path) => x.add(other.get(path)!)) as Micro
+    const sum = (x: Tensor, path: string): Tensor => x.add(other.get(path)!)
+    return mapTree<Tensor, Tensor>(a, (x, path) =>
+      path.startsWith('grads.') ? inPhase('backward', () => sum(x, path)) : sum(x, path),
+    ) as Micro
   }
   const sumOf = (tokens: Tensor, index: Tensor): typeof start => {
     const count = tokens.size('micro')
@@ -85,7 +89,9 @@ function accumulated(
   const count = tokens.size('micro')
   const sum = sumOf(tokens, iota(count, 'micro'))
   const mean = (x: Tensor): Tensor => x.mul(1 / count)
-  const grads = Object.fromEntries(Object.entries(sum.grads).map(([path, g]) => [path, mean(g)]))
+  const grads = Object.fromEntries(
+    Object.entries(sum.grads).map(([path, g]) => [path, inPhase('backward', () => mean(g))]),
+  )
   return { loss: sum.loss, grads, ...(sum.load ? { load: mean(sum.load) } : {}) }
 }
 

@@ -4,6 +4,7 @@
  */
 import {
   compile,
+  inPhase,
   philoxBlock,
   sizeOf,
   valueType,
@@ -26,7 +27,7 @@ import { unscaled } from '../optim/loss-scale.ts'
 import { gradientsOf } from './microbatches.ts'
 import { firstFactors, isReplicated, replicatedSource } from './replicas.ts'
 import { specsOf, stepInputs } from './state.ts'
-import { nextState, squares } from './update.ts'
+import { nextState, normOf } from './update.ts'
 
 export const compileOptions = (config: LanguageConfig, options: CompileOptions): CompileOptions => ({
   threads: config.threads,
@@ -36,14 +37,17 @@ export const compileOptions = (config: LanguageConfig, options: CompileOptions):
   ...options,
 })
 
-/** What of a training step is computed again, and what of its state lies in a file. */
+/** What of a training step is computed again, and what of it lies in a file. */
 export const memoryOptions = ({
   recompute,
   memory,
   offload,
-}: LanguageConfig): Pick<CompileOptions, 'recompute' | 'offload'> => ({
+}: LanguageConfig): Pick<CompileOptions, 'recompute' | 'offload' | 'offloadActivations'> => ({
   recompute: recompute === 'auto' ? { memoryBytes: memory } : recompute === 'full' ? 'full' : false,
-  ...(offload === 'optimizer' ? { offload: (path: string) => path.startsWith('state.optim.') } : {}),
+  ...(offload === 'optimizer' || offload === 'all'
+    ? { offload: (path: string) => path.startsWith('state.optim.') }
+    : {}),
+  ...(offload === 'activations' || offload === 'all' ? { offloadActivations: true } : {}),
 })
 
 /** A program before it is compiled. */
@@ -63,10 +67,11 @@ export function stepSource(config: LanguageConfig, vocab: number): Source {
   const inputs = stepInputs(config, vocab)
   const body = ({ state, tokens, seed }: Tensorised<typeof inputs>): Tensors => {
     const { grads: raw, ...rest } = gradientsOf(model, state, tokens, seed)
-    const grads = state.lossScale ? unscaled(raw, state.lossScale) : raw
+    const { lossScale } = state
+    const grads = lossScale ? inPhase('optimizer', () => unscaled(raw, lossScale)) : raw
     // A sum over the whole batch, divided once: its bits do not depend on how the batch is spread.
     const mean = rest.loss.mul(1 / (config.batch * config.model.context))
-    return nextState(config, vocab, state, { ...rest, loss: mean, grads, norm: squares(grads).sqrt() })
+    return nextState(config, vocab, state, { ...rest, loss: mean, grads, norm: normOf(grads) })
   }
   return { name: 'train-step', inputs, body: body as unknown as Source['body'] }
 }

@@ -11,6 +11,7 @@
  * as any other. Parameters are those on which all replicas agree, as in any run: what is evaluated, sampled and exported.
  */
 import {
+  inPhase,
   iota,
   leaves,
   mapTree,
@@ -30,7 +31,7 @@ import { firstFactor, powerSgd, powerSgdState, type PowerState } from '../optim/
 import { gradientsOf, trainedOf } from './microbatches.ts'
 import type { Source } from './programs.ts'
 import { stepInputs, trainedTypes, type StepState } from './state.ts'
-import { nextState, squares } from './update.ts'
+import { nextState, normOf } from './update.ts'
 
 const replica = 'replica'
 
@@ -112,14 +113,16 @@ function compressedSource(config: LanguageConfig, vocab: number): Source {
       },
       { name: 'replicas' },
     )
-    const compressed = powerSgd(own.grads, state.compress as Record<string, PowerState>, overReplicasKept)
+    const compressed = inPhase('optimizer', () =>
+      powerSgd(own.grads, state.compress as Record<string, PowerState>, overReplicasKept),
+    )
     const grads = mapTree<Tensor, Tensor>(compressed.gradients, (g) =>
       g.reshape(g.shape.slice(1), g.axes.slice(1)),
     ) as Record<string, Tensor>
     const { state: next, ...measured } = nextState(config, vocab, state as StepState, {
       loss: own.loss.sum(0).mul(1 / (config.batch * config.model.context)),
       grads,
-      norm: squares(grads).sqrt(),
+      norm: normOf(grads),
       ...(own.load ? { load: overReplicas(own.load) } : {}),
     }) as { readonly state: Record<string, Tensors> }
     return { state: { ...next, compress: compressed.state }, ...measured }
@@ -172,7 +175,7 @@ function localSource(config: LanguageConfig, vocab: number): Source {
             const { state: next, ...measured } = nextState(inner, vocab, before, {
               loss: loss.mul(1 / (windows * config.model.context)),
               grads,
-              norm: squares(grads).sqrt(),
+              norm: normOf(grads),
               ...(load ? { load } : {}),
             }) as { readonly state: Record<string, Tensors> }
             return [{ params: next['params']!, optim: next['optim']! }, measured]
@@ -187,11 +190,13 @@ function localSource(config: LanguageConfig, vocab: number): Source {
     )
     const went = new Map(leaves<Tensor>(own.params))
     const trained = trainedOf(model, state.params)
-    const { anchor, velocity } = outerUpdate(
-      Object.fromEntries(Object.keys(trained).map((path) => [path, went.get(path)!])),
-      { anchor: trained, velocity: state.outer as Record<string, Tensor> },
-      overReplicas,
-      { lr: parallel.outerLr, momentum: parallel.outerMomentum },
+    const { anchor, velocity } = inPhase('optimizer', () =>
+      outerUpdate(
+        Object.fromEntries(Object.keys(trained).map((path) => [path, went.get(path)!])),
+        { anchor: trained, velocity: state.outer as Record<string, Tensor> },
+        overReplicas,
+        { lr: parallel.outerLr, momentum: parallel.outerMomentum },
+      ),
     )
     return {
       state: {

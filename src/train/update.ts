@@ -1,5 +1,5 @@
 /** The end of a training step: from gradients to the next state. */
-import { full, leaves, mapTree, type Tensor, type Tensors } from '../compiler/index.ts'
+import { full, inPhase, leaves, mapTree, type Tensor, type Tensors } from '../compiler/index.ts'
 import type { LanguageConfig } from '../models/language/config.ts'
 import { imbalance, movedBias } from '../models/language/experts.ts'
 import { allFinite, keepIf, nextLossScale } from '../optim/loss-scale.ts'
@@ -20,7 +20,14 @@ export interface StepResults {
 }
 
 /** From gradients to what a step returns: clipped, updated, or skipped where a half-precision gradient overflowed. */
-export function nextState(
+export const nextState = (
+  config: LanguageConfig,
+  vocab: number,
+  state: StepState,
+  results: StepResults,
+): Tensors => inPhase('optimizer', () => updated(config, vocab, state, results))
+
+function updated(
   config: LanguageConfig,
   vocab: number,
   state: StepState,
@@ -35,7 +42,7 @@ export function nextState(
   const gradients = new Map<string, Tensor>(scaled)
   const now = step.cast('f32')
   const factor = scheduleTensor(schedule, now)
-  const updated = groupedUpdate(
+  const moves = groupedUpdate(
     leaves<Tensor>(params).filter(([path]) => gradients.has(path)),
     gradients,
     optim,
@@ -46,10 +53,10 @@ export function nextState(
   const next = {
     step: step.add(1),
     params: mapTree<Tensor, Tensor>(params, (old, path) => {
-      const moved = updated.parameters.get(path)
+      const moved = moves.parameters.get(path)
       return moved ?? movedBias(old, ownLoad!, config.model.balanceRate)
     }),
-    optim: updated.state,
+    optim: moves.state,
   }
   const measured = {
     loss: value,
@@ -71,10 +78,15 @@ export function nextState(
   }
 }
 
+/** The length of a tree of gradients. */
+export const normOf = (grads: Tensors): Tensor => inPhase('optimizer', () => squares(grads).sqrt())
+
 /** Sum of squares of all elements of a tree. */
 export const squares = (grads: Tensors): Tensor =>
-  leaves<Tensor>(grads)
-    .map(([, g]) => g.square().sum())
-    .reduce((a, b) => a.add(b))
+  inPhase('optimizer', () =>
+    leaves<Tensor>(grads)
+      .map(([, g]) => g.square().sum())
+      .reduce((a, b) => a.add(b)),
+  )
 
 const clipFactor = (norm: Tensor, clip: number): Tensor => full(clip, norm.type).div(norm.max(clip))

@@ -33,7 +33,7 @@ export async function trained(
       results: new Map(results),
       cut: program.cut,
       traffic: program.traffic(),
-      planned: program.memory.arenaBytes,
+      planned: program.memory.arenaBytes + program.memory.offloadedBytes,
       arenas: program.pieces('state.step').map(({ data }) => (data as Values).buffer.byteLength),
     }
   } finally {
@@ -54,14 +54,14 @@ export interface Agreement {
   readonly one: Trained
 }
 
-/** The cell and one device take the same steps; one device keeps everything, whatever the cell computes again. */
+/** The cell and one device take the same steps; one device keeps everything, in memory, whatever the cell does. */
 export async function agreement(
   { model, settings }: Pick<Cell, 'model' | 'settings'>,
   target: 'reference' | 'c',
   steps: number,
 ): Promise<Agreement> {
   const config = settingsOf(model, overridesOf(settings))
-  const plain = { ...config, mesh: oneDevice, recompute: 'none', memory: 0 } as const
+  const plain = { ...config, mesh: oneDevice, recompute: 'none', memory: 0, offload: 'none' } as const
   const { parallel: _, ...rest } = plain
   const key = JSON.stringify([model, rest, target, steps])
   const known = alone.get(key) ?? trained(model, plain, target, steps)

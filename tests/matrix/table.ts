@@ -17,6 +17,8 @@ export interface Technique {
   readonly models: readonly ModelName[]
   /** Products of values rounded to few bits: f32 runs of plans that add in another order part ways. */
   readonly coarse?: true
+  /** Takes no turn in mixed plans that others have: it is tried in its own plan. */
+  readonly own?: true
   /** How far an f32 loss may be from that of one device, where 1e-5 is not held. */
   readonly within?: number
 }
@@ -96,6 +98,13 @@ export const techniques: readonly Technique[] = [
   // Seen: 3.5e-5, a mixture over expert=2 data=2 zero=2, at a step where a token's choice turns; before and after it 1e-6. It
   // scales every direction of a gradient up to 1, roundings too: one device alone differs by 2.5e-5 from itself with leaves=4.
   { name: 'Muon', settings: 'optimizer=muon', alone: 'data=2', models: ofText, within: 5e-5 },
+  {
+    name: 'state and activations in a file',
+    settings: 'offload=all',
+    alone: 'data=2',
+    models: all,
+    own: true,
+  },
 ]
 
 /** Of two to eight ranks, each cut in more than one way. */
@@ -182,14 +191,16 @@ export const someCells = (model: ModelName): Cell[] =>
     return [technique.alone, ...(mixed ? [mixed] : [])].map((plan) => cell(technique, model, plan))
   })
 
-/** Every mixed plan, with techniques on top that need no axis of their own, in turns. */
+/** Every mixed plan, with techniques on top that need no axis of their own, in turns; and those with a plan of their own. */
 export function mixedCells(model: ModelName): Cell[] {
-  const free = techniquesOf(model).filter(({ needs, coarse }) => !needs && !coarse)
+  const free = techniquesOf(model).filter(({ needs, coarse, own }) => !needs && !coarse && !own)
   const plain = techniques[0]!
-  return mixedPlans[model].map((plan, i) => {
+  const mixed = mixedPlans[model].map((plan, i) => {
     const technique = i % 2 === 0 ? plain : free[((i - 1) / 2) % free.length]!
     return cell(technique, model, plan)
   })
+  const own = techniquesOf(model).filter((technique) => technique.own)
+  return [...mixed, ...own.map((technique) => cell(technique, model, technique.alone))]
 }
 
 /** Products of few bits, and moments: over data-parallel ranks alone, where sums have a fixed order. */

@@ -84,6 +84,11 @@ export function attentionBiasGradientFlops(size: AttentionSize): number {
   return batch * heads * (pairs * (4 * dim + 6) + queries * (3 * dim + (dLse ? 1 : 0)))
 }
 
+/** So many products of every visible pair. */
+function productFlops({ batch, queries, keys, heads, dim, causal, window }: AttentionSize, products: number) {
+  return batch * heads * visiblePairs(queries, keys, causal, window) * products * 2 * dim
+}
+
 function sizeOfCall([q, k]: readonly ValueType[], options: Attrs): AttentionSize {
   const [batch, queries, heads, dim] = q!.shape as [number, number, number, number]
   const [bias, dLse] = [options['bias'], options['dLse']]
@@ -189,6 +194,8 @@ export const attentionComposite: Composite = {
     return [mixed.transpose(['b', 't', 'k', 'g', 'd']).reshape(q!.shape, q!.axes), logSum]
   },
   flops: (inputs, options) => attentionFlops(sizeOfCall(inputs, options)),
+  // Scores and the mixing of values.
+  products: (inputs, options) => productFlops(sizeOfCall(inputs, options), 2),
   gradient(node, [g, dLse]) {
     const options = node.attrs['options'] as Attrs
     if (!g && !dLse) return node.inputs.map(() => null)
@@ -235,6 +242,8 @@ export const attentionBackwardComposite: Composite = {
     return [dq.reshape(q.shape, q.axes), dk.named(k.axes), dv.named(v.axes)]
   },
   flops: (inputs, options) => attentionBackwardFlops(sizeOfCall(inputs, options)),
+  // dP, dV, dK and dQ; the scores were known.
+  products: (inputs, options) => productFlops(sizeOfCall(inputs, options), 4),
   samples: () => [
     { ...saved([2, 5, 2, 4], [2, 5, 1, 4]), options: { causal: true, window: 0, scale: 0.5 } },
     {
@@ -259,6 +268,8 @@ export const attentionBiasGradientComposite: Composite = {
     return [(shared.length > 0 ? full.sum(shared, true) : full).named(bias.axes)]
   },
   flops: (inputs, options) => attentionBiasGradientFlops(sizeOfCall(inputs, options)),
+  // Both of its products are done again.
+  products: () => 0,
   samples: () => [
     {
       ...saved([2, 5, 4, 4], [2, 5, 2, 4], f64(1, 4, 5, 5)),

@@ -49,6 +49,10 @@ export const cachedAttentionComposite: Composite = {
     const [rows, heads, dim] = q!.shape as [number, number, number]
     return cachedAttentionFlops(rows * pages!.shape[1]! * k!.shape[2]!, rows, { heads, dim })
   },
+  products([q, k, , pages]) {
+    const [rows, heads, dim] = q!.shape as [number, number, number]
+    return heads * rows * pages!.shape[1]! * k!.shape[2]! * 4 * dim
+  },
   samples: () => [
     sample({ rows: 3, heads: 2, kvHeads: 2, held: 2, pages: 1, size: 5, dim: 4 }),
     sample({ rows: 4, heads: 6, kvHeads: 2, held: 3, pages: 1, size: 37, dim: 24 }),

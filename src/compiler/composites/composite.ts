@@ -23,6 +23,8 @@ export interface Composite {
   readonly gradient?: (node: Node, cotangents: readonly (Node | null)[]) => readonly (Node | null)[]
   /** FLOPs of the algorithm, where a kernel rightly does less than the body. */
   readonly flops?: (inputs: readonly ValueType[], options: Attrs) => number
+  /** With `flops`: those that are multiply-adds of products that a model needs, none of them done before. */
+  readonly products?: (inputs: readonly ValueType[], options: Attrs) => number
   readonly samples: () => readonly CompositeSample[]
 }
 

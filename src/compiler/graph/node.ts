@@ -8,6 +8,7 @@
  */
 import { InternalError } from '../../errors.ts'
 import type { Op } from './op.ts'
+import type { Phase } from './phase.ts'
 import { formatType, type AxisName, type DType, type ValueType } from './types.ts'
 
 /** Attribute values: JSON data, or a function for operations that carry a body. */
@@ -30,6 +31,8 @@ export class Node {
   readonly types: readonly ValueType[]
   /** Where user code made this node; formatted lazily because stack text is expensive. */
   readonly origin: Error | undefined
+  /** Which part of training it belongs to; says nothing about what it computes. */
+  readonly phase: Phase
 
   constructor(
     id: number,
@@ -38,6 +41,7 @@ export class Node {
     attrs: Attrs,
     types: readonly ValueType[],
     origin: Error | undefined,
+    phase: Phase = 'forward',
   ) {
     this.id = id
     this.op = op
@@ -45,6 +49,7 @@ export class Node {
     this.attrs = attrs
     this.types = types
     this.origin = origin
+    this.phase = phase
   }
 
   get type(): ValueType {
@@ -87,8 +92,10 @@ export class Graph {
   readonly #memo = new Map<string, Func>()
   #nextNode = 0
   #nextFunc = 0
-  /** Passes create nodes on behalf of a user's node; they set this so that errors and profiles keep its source line. */
-  origin: Error | undefined
+  /** Passes create nodes on behalf of a user's node, whose source line errors and profiles keep, and whose phase, */
+  cause: Node | undefined
+  /** unless what is made now is of another. */
+  relabel: ((cause: Node | undefined) => Phase) | undefined
 
   get size(): number {
     return this.#nextNode
@@ -103,7 +110,9 @@ export class Graph {
       attrs,
       inputs,
     )
-    const node = new Node(this.#nextNode++, op, inputs, attrs, types, this.origin ?? captureOrigin())
+    const phase = this.relabel?.(this.cause) ?? this.cause?.phase
+    const origin = this.cause?.origin ?? captureOrigin()
+    const node = new Node(this.#nextNode++, op, inputs, attrs, types, origin, phase)
     this.#nodes.set(key, node)
     return node
   }
@@ -165,15 +174,27 @@ export function inGraph<T>(graph: Graph, body: () => T): T {
   }
 }
 
-/** Runs `body` with new nodes attributed to the source line of `node`. */
+/** Runs `body` with new nodes attributed to the source line and the phase of `node`. */
 export function onBehalfOf<T>(node: Node, body: () => T): T {
   const graph = currentGraph()
-  const outer = graph.origin
-  graph.origin = node.origin
+  const outer = graph.cause
+  graph.cause = node
   try {
     return body()
   } finally {
-    graph.origin = outer
+    graph.cause = outer
+  }
+}
+
+/** Runs `body` with new nodes of one phase, or of one that follows from the node on whose behalf they are made. */
+export function inPhase<T>(phase: Phase | ((cause: Node | undefined) => Phase), body: () => T): T {
+  const graph = currentGraph()
+  const outer = graph.relabel
+  graph.relabel = typeof phase === 'function' ? phase : () => phase
+  try {
+    return body()
+  } finally {
+    graph.relabel = outer
   }
 }
 

@@ -8,7 +8,7 @@
  */
 import { InternalError } from '../../errors.ts'
 import { compositeByName } from '../composites/index.ts'
-import { currentGraph, onBehalfOf, reachable, type Func, type Node } from '../graph/node.ts'
+import { currentGraph, inPhase, onBehalfOf, reachable, type Func, type Node } from '../graph/node.ts'
 import { formatType, isFloat, type ValueType } from '../graph/types.ts'
 import { add } from '../ops/add.ts'
 import { barrier } from '../ops/barrier.ts'
@@ -32,7 +32,7 @@ export function gradient(func: Func): Func {
     if (node.op !== gradOp) return undefined
     const { outputs, cotangents: seeds, wrt: variables } = gradParts({ inputs, attrs: node.attrs })
     const given = seeds ?? outputs.map((loss) => fill(1, loss.type))
-    const cotangents = backward(outputs, given, variables, widened)
+    const cotangents = inPhase('backward', () => backward(outputs, given, variables, widened))
     // The grad node itself stays as a handle that only `get` looks at; it is dead afterwards.
     const handle = currentGraph().intern(gradOp, inputs, node.attrs)
     gradients.set(
@@ -121,7 +121,8 @@ function callBackward(
   const token = given.find((g) => g !== null)!
   const recomputed = compositeName(node) === 'checkpoint'
   const args = recomputed ? node.inputs.map((x) => barrier(x, token)) : node.inputs
-  const outputs = inlined(node, args, copyRule)
+  const again = (): Node[] => inlined(node, args, copyRule)
+  const outputs = recomputed ? inPhase('recompute', again) : again()
   const variables = args.filter((_, i) => wanted[i])
   const parts = backward(outputs, given, variables, widened)
   let next = 0
@@ -219,13 +220,14 @@ function scanBackward(
   const nextCarries = carries
     .filter((carry) => isFloat(carry.dtype))
     .map((carry) => partOf.get(carry) ?? fill(0, carry.type))
-  const results = substitute(
-    [
-      ...nextCarries,
-      ...summed.map((param, i) => add(sums[i]!, partOf.get(param)!)),
-      ...slicesOut.map((param) => partOf.get(param)!),
-    ],
-    bindings,
+  const ends = [
+    ...nextCarries,
+    ...summed.map((param, i) => add(sums[i]!, partOf.get(param)!)),
+    ...slicesOut.map((param) => partOf.get(param)!),
+  ]
+  const results = inPhase(
+    (cause) => (cause?.phase === 'backward' ? 'backward' : 'recompute'),
+    () => substitute(ends, bindings),
   )
   const backBody = graph.func(
     `${body.name}Backward`,

@@ -7,7 +7,7 @@
  * A pair is a loop and the one other loop of the same length that reads some of its stacks slice by slice. Step i of the
  * one belongs to step i of the other, in whatever direction they run.
  */
-import { currentGraph, reachable, type Func, type Node } from '../graph/node.ts'
+import { currentGraph, inPhase, reachable, type Func, type Node } from '../graph/node.ts'
 import { bytesOf } from '../graph/types.ts'
 import { fill } from '../ops/constant.ts'
 import { get, getOp } from '../ops/get.ts'
@@ -120,6 +120,8 @@ interface Narrowed {
   /** New place of each result that is left. */
   readonly places: ReadonlyMap<number, number>
   readonly stacks: ReadonlyMap<Node, number>
+  /** What it computes as it did before. */
+  readonly still: ReadonlySet<Node>
 }
 
 function narrow(
@@ -134,7 +136,8 @@ function narrow(
   const dropped = new Set(pairs.flatMap(({ stacks }) => stacks.map(({ index }) => index)))
   const left = body.results.flatMap((_, i) => (dropped.has(i) ? [] : [i]))
   const kept = [...new Set(pairs.flatMap((pair) => [...keeping.get(pair)!]))]
-  const made = context.nodes([...body.params, ...left.map((i) => body.results[i]!), ...kept])
+  const roots = [...left.map((i) => body.results[i]!), ...kept]
+  const made = context.nodes([...body.params, ...roots])
   const params = made.slice(0, body.params.length)
   const loop = scan(inputs, {
     ...attrs,
@@ -145,6 +148,7 @@ function narrow(
     inputs,
     places: new Map(left.map((old, place) => [old, place])),
     stacks: new Map(kept.map((value, i) => [value, left.length + i])),
+    still: new Set(reachable(roots)),
   }
 }
 
@@ -193,9 +197,11 @@ function recomputing(
   const nodes = reachable(here.body.results)
   for (const node of nodes) if (node.inputs.some((x) => waiting.has(x))) waiting.add(node)
   context.nodes(nodes.filter((node) => !waiting.has(node)))
-  const again = context.nodes(
-    pair.stacks.map(({ value }) => value),
-    seeds,
+  const values = pair.stacks.map(({ value }) => value)
+  // What the forward loop no longer does is not done twice, but later.
+  const again = inPhase(
+    (cause) => (!cause || forward.still.has(cause) ? 'recompute' : cause.phase),
+    () => context.nodes(values, seeds),
   )
   const replaced = new Map(pair.stacks.map(({ param }, i) => [param, again[i]!]))
   const results = context.nodes(here.body.results, replaced)

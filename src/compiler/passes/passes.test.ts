@@ -39,6 +39,7 @@ import { inline } from './inline.ts'
 import { pipeline, runPipeline } from './pipeline.ts'
 import { precision } from './precision.ts'
 import { simplify } from './simplify.ts'
+import { stackOnce } from './stack-once.ts'
 
 type Tensors = Record<string, Tensor>
 
@@ -619,4 +620,20 @@ test('sizes of the random programs are worth testing', () => {
     ),
   )
   assert.ok(Math.max(...sizes) > 1000)
+})
+
+test('a loop stacks a value once, and nothing changes but its results', () => {
+  const func = trace({ x: f64(2, 3), w: f64(4, 3, 3) }, ({ x, w }) => {
+    const [last, ys] = scan(x!, w!, (h, m) => {
+      const next = h.matmul(m).tanh()
+      return [next, { here: next.mul(h), there: next.mul(h), other: next.add(h) }] as const
+    })
+    return { last, here: ys.here, sum: ys.there.add(ys.other) }
+  })
+  const once = pass(stackOnce, func)
+  const results = (of: Func): number => allNodes(of).find((node) => node.op.name === 'scan')!.types.length
+  assert.deepEqual([results(func), results(once)], [4, 3])
+  assert.equal(flopsOf(once), flopsOf(func))
+  const data = drawAll(func, 3)
+  assert.deepEqual(interpret(once, data), interpret(func, data))
 })

@@ -4,7 +4,8 @@
  */
 import { copyFileSync, rmSync } from 'node:fs'
 import { join } from 'node:path'
-import { InternalError, failure } from '../../errors.ts'
+import { getSystemErrorMessage } from 'node:util'
+import { InternalError, failure, type UserError } from '../../errors.ts'
 import { cacheDir } from './cache.ts'
 import { loadShared, viewMemory } from './toolchain.ts'
 
@@ -20,7 +21,7 @@ export interface NativeProgram {
   runBlocking(): void
   /** FLOPs counted so far by a checking build. */
   countedFlops(): number
-  /** Bytes that offloaded state has moved from and to its file. */
+  /** Bytes that have moved to the file of what is offloaded and from it. */
   movedBytes(): number
   /** Memory of the profile of a build with -DANNEAL_PROFILE, of which the caller knows the size. */
   profile(bytes: number): ArrayBuffer
@@ -41,8 +42,8 @@ const open = new Set<string>()
 let copies = 0
 
 /**
- * `lender`: the program in whose arenas this one finds the inputs it shares; it must stay open. `offloads`: part of the
- * arena is a file, in the cache folder, which vanishes with the process.
+ * `lender`: the program in whose arenas this one finds the inputs it shares; it must stay open. `offloadedBytes`: as much
+ * of each arena is a file, in the cache folder, which vanishes with the process.
  */
 export function openNative(
   path: string,
@@ -50,8 +51,8 @@ export function openNative(
   ranks: number,
   {
     lender,
-    offloads = false,
-  }: { readonly lender?: NativeProgram | undefined; readonly offloads?: boolean } = {},
+    offloadedBytes = 0,
+  }: { readonly lender?: NativeProgram | undefined; readonly offloadedBytes?: number } = {},
 ): NativeProgram {
   const own = open.has(path) ? `${path.replace(/\.so$/, '')}.${process.pid}-${copies++}.so` : path
   if (own !== path) copyFileSync(path, own)
@@ -59,17 +60,18 @@ export function openNative(
   if (own !== path) rmSync(own)
   open.add(own)
   const file = join(cacheDir(), `offloaded-${process.pid}-${copies++}`)
-  if (offloads) library.func('void anneal_offload(const char *path)')(file)
+  if (offloadedBytes > 0) library.func('void anneal_offload(const char *path)')(file)
   const start = library.func('void *anneal_open(void)')
   const bytes = Number(library.func('int64_t anneal_arena_bytes(void)')() as number | bigint)
   if (bytes !== arenaBytes) throw new InternalError(`${path}: arena of ${bytes} bytes, planned ${arenaBytes}`)
   if (!start()) {
+    const reason = offloadedBytes > 0 ? (library.func('int anneal_file_error(void)')() as number) : 0
+    const forEach = ranks > 1 ? ` for each of ${ranks} ranks` : ''
+    if (reason !== 0) throw noFile(file, reason, `${offloadedBytes} bytes${forEach}`)
     throw failure({
       where: 'program memory',
       got: 'a refusal from the operating system',
-      expected:
-        `${arenaBytes} bytes` +
-        (ranks > 1 ? ` for each of ${ranks} ranks` : offloads ? `, some of them in ${file}` : ''),
+      expected: `${arenaBytes - offloadedBytes} bytes${forEach}`,
       fix: 'use a smaller batch, context or model, or recompute=full',
     })
   }
@@ -100,7 +102,7 @@ export function openNative(
     },
     countedFlops: () => Number(flops() as number | bigint),
     movedBytes: () =>
-      offloads ? Number(library.func('int64_t anneal_moved(void)')() as number | bigint) : 0,
+      offloadedBytes > 0 ? Number(library.func('int64_t anneal_moved(void)')() as number | bigint) : 0,
     profile(bytes) {
       if (closed) throw new InternalError('this program is closed')
       return viewMemory(library.func('void *anneal_profile(void)')(), bytes)
@@ -141,3 +143,11 @@ export function openNative(
     },
   }
 }
+
+const noFile = (file: string, reason: number, bytes: string): UserError =>
+  failure({
+    where: `file ${file} of what is offloaded`,
+    got: getSystemErrorMessage(-reason),
+    expected: `room for ${bytes}`,
+    fix: 'free some space, set ANNEAL_CACHE to a folder on another disk, or leave offload out',
+  })

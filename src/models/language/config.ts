@@ -186,9 +186,9 @@ export const languageConfigSchema = z.strictObject({
     .default(0)
     .describe('for recompute=auto: most memory of a training step on each rank, e.g. 512MiB; 0 = no limit'),
   offload: z
-    .enum(['none', 'optimizer'])
+    .enum(['none', 'optimizer', 'activations', 'all'])
     .default('none')
-    .describe('optimizer: its state lies in a file instead of in memory'),
+    .describe('what lies in a file instead of in memory: state of the optimizer, activations, or both (all)'),
   leaves: z
     .literal([0, 1, 2, 4, 8, 16, 32, 64])
     .default(0)

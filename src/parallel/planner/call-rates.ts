@@ -7,39 +7,51 @@
 import type { SiteProfile } from '../../compiler/index.ts'
 import type { Work } from '../../compiler/targets/c/work.ts'
 
-export interface CallSample {
-  readonly work: Work
+/** What a call does, as far as its time is told from it. */
+export type CallSize = Pick<Work, 'ops' | 'flops' | 'bytes'>
+
+export interface CallSample extends CallSize {
   readonly seconds: number
 }
 
 /** The mean of every call that a profile has seen; the first rank's, which does not come by the calls of other stages. */
 export const callSamples = (sites: readonly SiteProfile[]): CallSample[] =>
   sites.flatMap((site) =>
-    site.communication || site.seconds === 0 ? [] : [{ work: site, seconds: site.seconds / site.calls }],
+    site.communication || site.seconds === 0
+      ? []
+      : [{ ops: site.ops, flops: site.flops, bytes: site.bytes, seconds: site.seconds / site.calls }],
   )
 
+/** Each call once, with the mean of what it took. */
+export function uniqueSamples(samples: readonly CallSample[]): CallSample[] {
+  const alike = Map.groupBy(samples, keyOf)
+  return Array.from(alike.values(), (same) => ({
+    ...same[0]!,
+    seconds: same.reduce((sum, { seconds }) => sum + seconds, 0) / same.length,
+  }))
+}
+
 /** What decides how long a call takes, and how much of it there is. */
-function classOf({ ops, flops, bytes }: Work): readonly [name: string, size: number] {
+function classOf({ ops, flops, bytes }: CallSize): readonly [name: string, size: number] {
   const [name] = ops.split(' ') as [string]
   const counted = ['dot', 'attention', 'attentionBackward'].includes(name)
   return counted && flops > 0 ? [name, flops] : ['moves', bytes]
 }
 
-const keyOf = ({ ops, flops, bytes }: Work): string => `${ops} ${flops} ${bytes}`
+const keyOf = ({ ops, flops, bytes }: CallSize): string => `${ops} ${flops} ${bytes}`
 
 /** Seconds of any call. */
-export function callSeconds(samples: readonly CallSample[]): (work: Work) => number {
-  const known = new Map<string, number[]>()
+export function callSeconds(samples: readonly CallSample[]): (work: CallSize) => number {
+  const known = new Map(uniqueSamples(samples).map((sample) => [keyOf(sample), sample.seconds]))
   const classes = new Map<string, (readonly [size: number, seconds: number])[]>()
-  for (const { work, seconds } of samples) {
-    const [name, size] = classOf(work)
-    known.set(keyOf(work), [...(known.get(keyOf(work)) ?? []), seconds])
-    classes.set(name, [...(classes.get(name) ?? []), [size, seconds]])
+  for (const sample of samples) {
+    const [name, size] = classOf(sample)
+    classes.set(name, [...(classes.get(name) ?? []), [size, sample.seconds]])
   }
   const lines = new Map(Array.from(classes, ([name, points]) => [name, fitLine(points)]))
   return (work) => {
     const measured = known.get(keyOf(work))
-    if (measured) return measured.reduce((sum, x) => sum + x, 0) / measured.length
+    if (measured !== undefined) return measured
     const [name, size] = classOf(work)
     const [overhead, each] = lines.get(name) ?? lines.get('moves') ?? [0, 0]
     return overhead + size * each

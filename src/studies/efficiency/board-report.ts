@@ -28,6 +28,7 @@ export function boardOf(task: Task, found: readonly BoardEntry[]): Board {
 
 export const giga = (flop: number): string => {
   const value = flop / 1e9
+  if (value < 1) return value.toPrecision(2)
   return value >= 100 ? value.toFixed(0) : value.toFixed(1)
 }
 

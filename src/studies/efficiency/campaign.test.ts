@@ -4,16 +4,29 @@ import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { after, test } from 'node:test'
+import type { z } from 'zod'
 import { UserError } from '../../errors.ts'
 import { type CurvePoint, readEntry, readRuns, readTrials, sha256Of } from './board-files.ts'
 import { readBoard, writeBoard } from './board.ts'
 import { runForBoards, runShort, select } from './campaign.ts'
+import { imageRecipeSchema, trainDigits } from './image-trainer.ts'
 import { checkCost, checkProgress } from './regress.ts'
-import { chargedFlop, phases, withSettings, type Baseline, type Job, type Measurement } from './task.ts'
+import { swingRecipeSchema } from './models/policy.ts'
+import { trainSwing } from './swing-trainer.ts'
+import {
+  chargedFlop,
+  phases,
+  withSettings,
+  type Baseline,
+  type Job,
+  type Measurement,
+  type Trainer,
+} from './task.ts'
 import { tasks } from './tasks/index.ts'
 import { textRecipe } from './tasks/text-recipes.ts'
 import { madeTask } from './testing.ts'
-import { scheduled, textRecipeSchema, trainText } from './text-trainer.ts'
+import { scheduled } from './supervised.ts'
+import { textRecipeSchema, trainText } from './text-trainer.ts'
 import { trainOnce } from './train-once.ts'
 import { verifyRun } from './verify.ts'
 
@@ -198,6 +211,12 @@ test('a short suite ends at its target, lies beside the boards, and is not run t
   assert.equal(readRuns(path).length, 2)
 })
 
+const schemas = new Map<Trainer, z.ZodType>([
+  [trainText, textRecipeSchema],
+  [trainDigits, imageRecipeSchema],
+  [trainSwing, swingRecipeSchema],
+])
+
 test('every baseline of a task tries as many settings, each of which its trainer takes', () => {
   for (const one of tasks) {
     assert.ok(
@@ -213,8 +232,8 @@ test('every baseline of a task tries as many settings, each of which its trainer
     for (const { id, trials, recipe } of one.baselines) {
       assert.equal(trials.length, 12, `${one.id}/${id}`)
       assert.equal(new Set(trials.map((settings) => JSON.stringify(settings))).size, 12, `${one.id}/${id}`)
-      if (one.train !== trainText) continue
-      for (const settings of trials) textRecipeSchema.parse(withSettings(recipe, settings))
+      const schema = schemas.get(one.train)!
+      for (const settings of trials) schema.parse(withSettings(recipe, settings))
     }
   }
 })

@@ -1,19 +1,20 @@
 /**
  * The C target from function to text: lays out the arena (parameters, results, temporaries), lowers, and emits. Pure: the
  * same function always gives the same text, which is what the compiled program is cached by. Inputs `lent` by another
- * program stay in the arena of that one. State that is `offloaded` lies at the beginning of the arena, where a file is mapped
- * instead of memory (offload.ts).
+ * program stay in the arena of that one. State that is `offloaded` lies at the beginning of the arena, and activations that
+ * are lie at its end, where a file is mapped instead of memory (offload.ts, kept.ts).
  */
 import type { Traced } from '../../trace/functions.ts'
 import type { Func } from '../../graph/node.ts'
 import { bytesOf, type ValueType } from '../../graph/types.ts'
 import type { CollectiveSite } from './collectives.ts'
 import { emitProgram } from './emit.ts'
+import { KeptStacks, movedByLoops } from './kept.ts'
 import { KernelLibrary } from './kernels.ts'
 import { lower, type Block } from './lower.ts'
 import { outlineOf, type OutlinedPhase } from './outline.ts'
 import type { VectorTarget } from './prelude.ts'
-import { fileAlignment, releasesOf, type Releases } from './offload.ts'
+import { fileAlignment, releasesOf, type ReleasePlan } from './offload.ts'
 import { sitesOf, stepsOf, type Site } from './profile.ts'
 import { aligned, gap, Storage } from './storage.ts'
 
@@ -40,9 +41,14 @@ export interface BuiltProgram {
     readonly ranks: readonly number[]
     readonly outline: readonly OutlinedPhase[]
   }[]
-  /** All of it: memory and, at the beginning, what lies in a file. */
+  /** All of it: memory and, before and behind it, what lies in a file. */
   readonly arenaBytes: number
+  /** Only what is memory. */
+  readonly residentBytes: number
+  /** What lies in a file, rounded up to where the next part may begin. */
   readonly offloadedBytes: number
+  /** What a step moves to the file and from it, all ranks together. */
+  readonly movedBytes: number
   readonly temporaryBytes: number
   /** The most bytes of temporaries alive at once. */
   readonly lowerBound: number
@@ -70,37 +76,56 @@ export interface PartOfProgram extends Pick<Traced, 'inputPaths' | 'outputPaths'
 
 export interface BuildOptions {
   readonly apart?: boolean
-  /** Whether an input, which must be state, lies in a file; of programs of one rank. */
+  /** Whether an input, which must be state, lies in a file. */
   readonly offload?: (path: string) => boolean
+  /** What loops keep for their backward loops lies in a file. */
+  readonly offloadActivations?: boolean
 }
 
 export function buildC(
   parts: readonly PartOfProgram[],
   target: VectorTarget,
   title: readonly string[],
-  { apart = false, offload = () => false }: BuildOptions = {},
+  { apart = false, offload = () => false, offloadActivations = false }: BuildOptions = {},
   lent: ReadonlyMap<string, Slot> = new Map(),
 ): BuiltProgram {
   const library = new KernelLibrary(target)
-  const built = parts.map((part) => buildPart(part, library, { apart, offload }, lent))
-  const arenaBytes = Math.max(...built.map(({ bytes }) => bytes))
+  const files = parts.map((part) => stateInFile(part, offload, lent))
+  // What follows begins where a huge page may, in all parts at the same place.
+  const stateBytes = roundUp(Math.max(...files.map(({ bytes }) => bytes)), 2 ** 21)
+  const built = parts.map((part, i) => {
+    const options = { apart, offloadActivations, inFile: files[i]!.slots, stateBytes }
+    return buildPart(part, library, options, lent)
+  })
+  const most = (bytes: (part: BuiltPart) => number): number => Math.max(...built.map(bytes))
+  const memoryEnd = most(({ bytes }) => bytes)
   const ranks = parts.reduce((total, part) => total + part.ranks.length, 0)
-  const offloadedBytes = Math.max(...built.map(({ offloadedBytes }) => offloadedBytes))
-  const texts = built.map(({ block, releases, temporaryOffset }, i) => ({
+  const keptBytes = most((part) => part.keptBytes)
+  const file = {
+    stateBytes,
+    keptBytes,
+    keptAt: keptBytes > 0 ? roundUp(memoryEnd, fileAlignment) : memoryEnd,
+  }
+  const arenaBytes = file.keptAt + keptBytes
+  const texts = built.map(({ block, plan, temporaryOffset }, i) => ({
     block,
-    releases,
+    releases: plan.releases,
     temporaryOffset,
     ranks: parts[i]!.ranks,
   }))
   return {
-    source: emitProgram({ title, target, library, parts: texts, arenaBytes, offloadedBytes, ranks }),
+    source: emitProgram({ title, target, library, parts: texts, arenaBytes, file, ranks }),
     parts: built.map(({ inputs, outputs, block }, i) => {
       return { inputs, outputs, ranks: parts[i]!.ranks, outline: outlineOf(block) }
     }),
     arenaBytes,
-    offloadedBytes,
-    temporaryBytes: Math.max(...built.map(({ block }) => block.temporaryBytes)),
-    lowerBound: Math.max(...built.map(({ block }) => block.lowerBound)),
+    residentBytes: memoryEnd - stateBytes,
+    offloadedBytes: stateBytes + arenaBytes - memoryEnd,
+    movedBytes: built.reduce((sum, { block, plan }, i) => {
+      return sum + parts[i]!.ranks.length * (plan.movedBytes + movedByLoops(block))
+    }, 0),
+    temporaryBytes: most(({ block }) => block.temporaryBytes),
+    lowerBound: most(({ block }) => block.lowerBound),
     sites: sitesOf(
       built.map(({ block }) => block),
       target.threads,
@@ -114,20 +139,51 @@ interface BuiltPart {
   readonly inputs: readonly Slot[]
   readonly outputs: readonly Slot[]
   readonly block: Block
-  readonly releases: Releases
+  readonly plan: ReleasePlan
   readonly temporaryOffset: number
+  /** State in a file and memory behind it. */
   readonly bytes: number
-  readonly offloadedBytes: number
+  readonly keptBytes: number
   readonly guards: readonly Guard[]
+}
+
+interface FileState {
+  readonly slots: ReadonlyMap<string, Slot>
+  readonly bytes: number
+}
+
+/** State in the file, from the beginning of the arena on. */
+function stateInFile(
+  { func, inputPaths }: PartOfProgram,
+  offload: (path: string) => boolean,
+  lent: ReadonlyMap<string, Slot>,
+): FileState {
+  const slots = new Map<string, Slot>()
+  let bytes = 0
+  func.params.forEach(({ type }, i) => {
+    const path = inputPaths[i]!
+    if (!isState(path) || lent.has(path) || !offload(path)) return
+    slots.set(path, { path, type, offset: bytes })
+    bytes = roundUp(bytes + bytesOf(type), fileAlignment)
+  })
+  return { slots, bytes }
+}
+
+interface PartOptions {
+  readonly apart: boolean
+  readonly offloadActivations: boolean
+  readonly inFile: FileState['slots']
+  /** Where memory begins. */
+  readonly stateBytes: number
 }
 
 function buildPart(
   { func, inputPaths, outputPaths }: PartOfProgram,
   library: KernelLibrary,
-  { apart, offload }: Required<BuildOptions>,
+  { apart, offloadActivations, inFile, stateBytes }: PartOptions,
   lent: ReadonlyMap<string, Slot>,
 ): BuiltPart {
-  let offset = 0
+  let offset = stateBytes
   const guards: Guard[] = []
   const reserve = (path: string, type: ValueType): Slot => {
     const slot = { path, type, offset }
@@ -140,18 +196,10 @@ function buildPart(
   }
   const place = (slot: Slot): Storage => {
     const from = lent.get(slot.path) === slot ? 'lender' : 'arena'
-    const inFile = offload(slot.path) && isState(slot.path)
-    return new Storage(slot.path, bytesOf(slot.type), `(${from} + ${slot.offset})`, { inFile })
+    return new Storage(slot.path, bytesOf(slot.type), `(${from} + ${slot.offset})`, {
+      inFile: inFile.get(slot.path) === slot,
+    })
   }
-  const inFile = new Map<string, Slot>()
-  func.params.forEach(({ type }, i) => {
-    const path = inputPaths[i]!
-    if (!isState(path) || lent.has(path) || !offload(path)) return
-    inFile.set(path, { path, type, offset })
-    offset = roundUp(offset + bytesOf(type), fileAlignment)
-  })
-  // What follows begins where a huge page may.
-  const offloadedBytes = (offset = roundUp(offset, 2 ** 21))
   const inputs = func.params.map(({ type }, i) => {
     const path = inputPaths[i]!
     return lent.get(path) ?? inFile.get(path) ?? reserve(path, type)
@@ -166,16 +214,19 @@ function buildPart(
     const replaces = inputs.indexOf(slot)
     return replaces >= 0 ? { place: params[replaces]!, replaces } : { place: place(slot) }
   })
-  const block = lower(func, library, { params, results, apart })
-  const files = inputs.flatMap((slot, i) => (inFile.has(slot.path) ? [{ slot, storage: params[i]! }] : []))
+  const kept = offloadActivations ? new KeptStacks() : undefined
+  const block = lower(func, library, { params, results, apart, kept })
+  const offloaded = inputs.flatMap((slot, i) =>
+    inFile.has(slot.path) ? [{ slot, storage: params[i]! }] : [],
+  )
   return {
     inputs,
     outputs,
     block,
-    releases: releasesOf(block, files),
+    plan: releasesOf(block, offloaded),
     temporaryOffset: offset,
     bytes: offset + block.temporaryBytes,
-    offloadedBytes,
+    keptBytes: kept?.bytes ?? 0,
     guards: apart ? [...guards, ...guardsOf(block, offset)] : [],
   }
 }

@@ -7,7 +7,8 @@ import { readFileSync } from 'node:fs'
 import { InternalError } from '../../../errors.ts'
 import { collectivesText, constantOf, hosting } from './collectives.ts'
 import type { Argument, Block, KernelStep, LoopStep, Step } from './lower.ts'
-import { offloadText, type Releases } from './offload.ts'
+import { offloadText, type FileParts, type Releases } from './offload.ts'
+import { letGoText } from './kept.ts'
 import type { KernelLibrary } from './kernels.ts'
 import { prelude, type VectorTarget } from './prelude.ts'
 import { numberSites, profileText, type SiteNumbers } from './profile.ts'
@@ -21,8 +22,8 @@ export interface ProgramText {
   readonly library: KernelLibrary
   readonly parts: readonly PartText[]
   readonly arenaBytes: number
-  /** At the beginning of the arena, in a file. */
-  readonly offloadedBytes: number
+  /** What of the arena lies in a file, if anything. */
+  readonly file: FileParts
   /** How many ranks run the program together. */
   readonly ranks: number
 }
@@ -39,7 +40,6 @@ export interface PartText {
 export function emitProgram(program: ProgramText): string {
   const blocks = program.parts.map(({ block }) => block)
   const sites = numberSites(blocks)
-  const offloads = program.offloadedBytes > 0
   return [
     '/*',
     ...program.title.map((line) => ` * ${line}`),
@@ -53,7 +53,7 @@ export function emitProgram(program: ProgramText): string {
     program.library.code,
     `#define ARENA_BYTES ${program.arenaBytes}LL`,
     'static char *lenders[HOSTED];',
-    ...(offloads ? [`#define OFFLOADED_BYTES ${program.offloadedBytes}LL`, offloadText] : []),
+    offloadText(program.file),
     '',
     ...program.parts.flatMap(({ block, temporaryOffset, releases }, part) => [
       '/* One step of the program. Every thread of the team runs this. */',
@@ -199,6 +199,7 @@ function emitLoop(step: LoopStep, sites: SiteNumbers, base: number, indent: stri
     ...perStep,
     `${body}${slices.map((name) => `(void)${name};`).join(' ')}`,
     ...emitBlock(step.block, sites, base + offsetOf(step.region), body),
+    ...letGoText(step.letGo, step.length, step.reverse).map((line) => `${body}${line}`),
     ...after,
     `${inner}}`,
     `${indent}}`,

@@ -83,8 +83,8 @@ static char *fresh_pages(const size_t bytes) {
   return at;
 }
 
-#ifdef OFFLOADED_BYTES
-/* An arena whose beginning is a file. */
+#ifdef STATE_BYTES
+/* An arena of which a part is a file. */
 static char *fresh_arena(void) {
   char *const arena = fresh_pages(ARENA_SIZE);
   if (!arena || map_file(arena)) return arena;
@@ -92,7 +92,8 @@ static char *fresh_arena(void) {
   return 0;
 }
 #else
-#define OFFLOADED_BYTES 0
+#define STATE_BYTES 0
+#define KEPT_AT ARENA_SIZE
 #define fresh_arena() fresh_pages(ARENA_SIZE)
 #endif
 
@@ -118,7 +119,7 @@ void *anneal_open(void) {
       return 0;
     }
 #ifdef MADV_HUGEPAGE
-    madvise(arena + OFFLOADED_BYTES, ARENA_SIZE - OFFLOADED_BYTES, MADV_HUGEPAGE);
+    madvise(arena + STATE_BYTES, KEPT_AT - STATE_BYTES, MADV_HUGEPAGE);
 #endif
     programs[rank].arena = arena;
     atomic_store(&programs[rank].state, 0);

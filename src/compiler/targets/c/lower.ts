@@ -10,6 +10,7 @@ import { callOp } from '../../ops/call.ts'
 import { getOp } from '../../ops/get.ts'
 import { scanAttrs, scanOp } from '../../ops/scan.ts'
 import { fuse, type FusedKernel, type Fusion } from './fuse.ts'
+import { isKept, type KeptStacks, type LetGo } from './kept.ts'
 import type { KernelLibrary } from './kernels.ts'
 import { emitRows, type KernelText } from './rows.ts'
 import { Schedule, type Phase, type Place, type Use } from './schedule.ts'
@@ -56,6 +57,8 @@ export interface LoopStep {
   readonly block: Block
   /** Storages of the outer block that hold each body parameter: whole for constants, per step for slices. */
   readonly bindings: readonly Binding[]
+  /** Slices of stacks in a file, with which a turn is through. */
+  readonly letGo: readonly LetGo[]
   /** Memory for the body's temporaries. */
   readonly region: Storage
   readonly comment: string
@@ -89,6 +92,8 @@ export interface Surroundings {
   readonly params: readonly Storage[]
   /** Place for each result. `replaces`: the parameter whose memory it may take over, if nothing reads it afterwards. */
   readonly results: readonly { readonly place: Storage; readonly replaces?: number }[]
+  /** Where stacks in a file get their place, if any lie in one. */
+  readonly kept?: KeptStacks | undefined
   /** Give every temporary memory of its own, with a gap after it. */
   readonly apart?: boolean
 }
@@ -351,6 +356,8 @@ class Lowering {
     const prefix = `f${body.id}`
     const inputs = node.inputs.map((input) => this.#dense(input))
     const bindings: Binding[] = []
+    const letGo: LetGo[] = []
+    const { kept } = this.#surroundings
     const params: Storage[] = []
     const results: { place: Storage; replaces?: number }[] = []
     const outside = (variable: string, bytes: number): Storage => new Storage(variable, bytes, variable)
@@ -358,8 +365,13 @@ class Lowering {
       const variable = `${prefix}_in${i}`
       params.push(outside(variable, bytesOf(param.type)))
       if (i < numConstants) bindings.push({ kind: 'whole', variable, storage: inputs[i]! })
-      else if (i >= numFixed)
-        bindings.push({ kind: 'slice', variable, storage: inputs[i]!, bytes: bytesOf(param.type) })
+      else if (i >= numFixed) {
+        const bytes = bytesOf(param.type)
+        bindings.push({ kind: 'slice', variable, storage: inputs[i]!, bytes })
+        // A loop may ask for one stack under two names; its slices come once.
+        const again = inputs.indexOf(inputs[i]!) < i
+        if (kept?.has(inputs[i]!) && !again) letGo.push({ variable, bytes, read: true })
+      }
     })
     const carryBuffers: { first: Storage; other: Storage }[] = []
     body.results.forEach((result, i) => {
@@ -378,12 +390,12 @@ class Lowering {
         })
         results.push({ place, replaces: numConstants + i })
       } else {
-        bindings.push({
-          kind: 'slice',
-          variable,
-          storage: this.#result(node, i),
-          bytes: bytesOf(result.type),
-        })
+        const [bytes, stack] = [bytesOf(result.type), this.#reader(node, i)]
+        if (kept && stack && isKept(node, stack, this.#fusion)) {
+          this.#storages.set(stack, kept.place(bytesOf(stack.type)))
+          letGo.push({ variable, bytes, read: false })
+        }
+        bindings.push({ kind: 'slice', variable, storage: this.#result(node, i), bytes })
         results.push({ place })
       }
     })
@@ -414,7 +426,7 @@ class Lowering {
       region,
     ]
     const { phase } = this.#place(
-      { kind: 'loop', length: attrs.length, reverse: attrs.reverse, block, bindings, region, comment },
+      { kind: 'loop', length: attrs.length, reverse: attrs.reverse, block, bindings, letGo, region, comment },
       team,
       [...touched.map(reads), ...written.map(writes)],
       behind,

@@ -9,8 +9,11 @@ import { callOp } from '../../ops/call.ts'
 import { getOp } from '../../ops/get.ts'
 import { scanAttrs, scanOp } from '../../ops/scan.ts'
 
+/** Sees every operation of a run: its node and the values that go in. */
+export type Watch = (node: Node, inputs: readonly Values[]) => void
+
 /** Results of a function for given parameter values, in row-major order. */
-export function interpret(func: Func, args: readonly Values[]): Values[] {
+export function interpret(func: Func, args: readonly Values[], watch?: Watch): Values[] {
   const values = new Map<Node, readonly Values[]>()
   func.params.forEach((param, i) => values.set(param, [args[i]!]))
   for (const node of reachable(func.results)) {
@@ -20,14 +23,17 @@ export function interpret(func: Func, args: readonly Values[]): Values[] {
       continue
     }
     const inputs = node.inputs.map((x) => values.get(x)![0]!)
-    if (node.op === callOp) values.set(node, interpret(node.attrs['body'] as Func, inputs))
-    else if (node.op === scanOp) values.set(node, interpretScan(node, inputs))
-    else values.set(node, [node.op.reference!(node, inputs)])
+    if (node.op === callOp) values.set(node, interpret(node.attrs['body'] as Func, inputs, watch))
+    else if (node.op === scanOp) values.set(node, interpretScan(node, inputs, watch))
+    else {
+      watch?.(node, inputs)
+      values.set(node, [node.op.reference!(node, inputs)])
+    }
   }
   return func.results.map((result) => values.get(result)![0]!)
 }
 
-function interpretScan(node: Node, inputs: readonly Values[]): Values[] {
+function interpretScan(node: Node, inputs: readonly Values[], watch?: Watch): Values[] {
   const { body, length, numConstants, numCarries, reverse } = scanAttrs(node)
   const numFixed = numConstants + numCarries
   let carries = inputs.slice(numConstants, numFixed)
@@ -37,7 +43,7 @@ function interpretScan(node: Node, inputs: readonly Values[]): Values[] {
     const slices = inputs
       .slice(numFixed)
       .map((x) => x.subarray((x.length / length) * at, (x.length / length) * (at + 1)))
-    const results = interpret(body, [...inputs.slice(0, numConstants), ...carries, ...slices])
+    const results = interpret(body, [...inputs.slice(0, numConstants), ...carries, ...slices], watch)
     carries = results.slice(0, numCarries)
     results.slice(numCarries).forEach((y, i) => ys[i]!.set(y, y.length * at))
   }

@@ -2,7 +2,8 @@
 import type { LanguageConfig } from '../../../models/language/config.ts'
 import { dense } from '../../../models/language/config.ts'
 import { parameterSpecs, tokenLosses, type ModelWeights } from '../../../models/language/model.ts'
-import type { ParameterSpecs, TextModelKind } from './text-model.ts'
+import type { ParameterSpecs } from './parameters.ts'
+import type { TextModelKind } from './text-model.ts'
 
 const ofBlock =
   (block: LanguageConfig['model']['block']): TextModelKind =>

@@ -3,7 +3,7 @@
  * character as a plain function of them. The transformers of this folder and recurrent networks alike.
  */
 import type { Tensor, Tensors } from '../../../compiler/index.ts'
-import type { ParameterSpec } from '../../../models/language/model.ts'
+import type { ParameterSpecs } from './parameters.ts'
 
 export interface TextModelSettings {
   readonly vocab: number
@@ -12,9 +12,6 @@ export interface TextModelSettings {
   readonly layers: number
   readonly heads: number
 }
-
-/** A tree whose leaves are parameters. */
-export type ParameterSpecs = { readonly [name: string]: ParameterSpec | ParameterSpecs }
 
 export interface TextModel {
   readonly specs: ParameterSpecs

@@ -1,10 +1,12 @@
 /** The tasks of the efficiency study, in the order they are shown. A new one is a file of this folder and a line here. */
 import { badUsage, didYouMean } from '../../../errors.ts'
 import type { Task } from '../task.ts'
+import { acrobot } from './acrobot.ts'
+import { digits } from './digits.ts'
 import { shakespeareOpen } from './shakespeare-open.ts'
 import { shakespeareOptimizers } from './shakespeare-opt.ts'
 
-export const tasks: readonly Task[] = [shakespeareOptimizers, shakespeareOpen]
+export const tasks: readonly Task[] = [shakespeareOptimizers, shakespeareOpen, acrobot, digits]
 
 export function taskNamed(id: string): Task {
   const found = tasks.find((task) => task.id === id)

@@ -1,7 +1,8 @@
 /** What the tasks on characters share: a recipe in which everything stands at its usual value, and lists of settings. */
 import type { Baseline, Recipe, Setting } from '../task.ts'
 
-const plainOptimizer = {
+/** Settings that the chosen optimizer does not read stand at these too. */
+export const plainOptimizer = {
   name: 'sgd',
   rate: 1,
   adamRate: 0.01,
@@ -11,7 +12,7 @@ const plainOptimizer = {
   weightDecay: 0,
   clip: 0,
 } as const
-const constant = { kind: 'constant', warmup: 0, cooldown: 0 } as const
+export const constantRate = { kind: 'constant', warmup: 0, cooldown: 0 } as const
 
 export interface TextChanges {
   readonly steps: number
@@ -27,7 +28,7 @@ export const textRecipe = ({ steps, model, optimizer = {}, schedule = {} }: Text
   context: 32,
   model,
   optimizer: { ...plainOptimizer, ...optimizer },
-  schedule: { ...constant, ...schedule },
+  schedule: { ...constantRate, ...schedule },
 })
 
 /** Every pair of two lists of settings, the best guess first. */
