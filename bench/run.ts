@@ -74,6 +74,10 @@ const benches: Readonly<Record<string, Bench>> = {
     does: 'memory of the 6x384 step against its time, from keeping everything to keeping the least; writes the curve [--rounds 3] [--threads N]',
     load: () => import('./recompute.ts'),
   },
+  web: {
+    does: 'the page in headless Chromium against its budgets [--only list,long,live,script,train]',
+    load: () => import('./web.ts'),
+  },
   startup: {
     does: 'how long help and compiling the default recipe and GPT-2 124M take, cold and cached [--json]',
     load: () => import('./startup.ts'),

@@ -11,14 +11,23 @@ interface Header {
   readonly cursor: string
   readonly points: number
   readonly metrics: readonly (readonly [name: string, count: number])[]
+  readonly whole?: Whole
 }
 
-export function encodeColumns(columns: Columns, cursor: string): Uint8Array<ArrayBuffer> {
+/** How much there is of what was thinned. */
+export interface Whole {
+  readonly points: number
+  readonly metrics: Readonly<Record<string, number>>
+}
+
+/** `whole` is what `columns` is an overview of, where it is one. */
+export function encodeColumns(columns: Columns, cursor: string, whole?: Columns): Uint8Array<ArrayBuffer> {
   const metrics = [...columns.metrics]
   const header: Header = {
     cursor,
     points: columns.length,
     metrics: metrics.map(([name, { values }]) => [name, values.length]),
+    ...(whole === undefined ? {} : { whole: sizeOf(whole) }),
   }
   const text = new TextEncoder().encode(JSON.stringify(header))
   const start = Math.ceil((4 + text.length) / 8) * 8
@@ -41,7 +50,19 @@ export function encodeColumns(columns: Columns, cursor: string): Uint8Array<Arra
   return bytes
 }
 
-export function decodeColumns(bytes: ArrayBuffer): { readonly columns: Columns; readonly cursor: string } {
+const sizeOf = ({ length, metrics }: Columns): Whole => ({
+  points: length,
+  metrics: Object.fromEntries([...metrics].map(([name, { values }]) => [name, values.length])),
+})
+
+export interface Decoded {
+  readonly columns: Columns
+  readonly cursor: string
+  /** Undefined: nothing is missing. */
+  readonly whole: Whole | undefined
+}
+
+export function decodeColumns(bytes: ArrayBuffer): Decoded {
   const length = new DataView(bytes).getUint32(0, true)
   const header = JSON.parse(new TextDecoder().decode(new Uint8Array(bytes, 4, length))) as Header
   let at = 4 + length
@@ -58,5 +79,6 @@ export function decodeColumns(bytes: ArrayBuffer): { readonly columns: Columns; 
   ]
   const metrics = new Map<string, MetricColumn>()
   for (const [name, count] of header.metrics) metrics.set(name, { rows: take(count), values: take(count) })
-  return { columns: new Columns({ step, tokens, seconds, flops }, metrics), cursor: header.cursor }
+  const { cursor, whole } = header
+  return { columns: new Columns({ step, tokens, seconds, flops }, metrics), cursor, whole }
 }

@@ -14,8 +14,13 @@ import type { RunStatus, RunSummary } from '../runs/index.ts'
 import { printJson } from './json.ts'
 
 const beatMs = 1000
-/** A look that takes long is repeated less often: at most a twentieth of the time is spent looking. */
+/**
+ * A look that takes long is repeated less often: at most a twentieth of the time is spent looking. What counts is the
+ * processor's time: while training keeps all cores busy, a look that had to wait for one has cost nothing.
+ */
 const pauseShare = 20
+/** One run is looked at no less often than that: only its end is read, and a new point is to show at once. */
+const runPauseMs = 250
 /** Lines in one event, so that none grows without bound. */
 const mostLines = 2000
 
@@ -33,7 +38,7 @@ export function followRun(c: Context, id: string, { root, pollMs, signal }: Foll
   return streamSSE(c, async (stream) => {
     let status: RunStatus | undefined
     let statusAt = 0
-    await eachTick(stream, signal, pollMs, async (send) => {
+    await eachTick(stream, signal, pollMs, Math.max(pollMs, runPauseMs), async (send) => {
       if (!isRunFolder(root, id)) {
         await send('reset', { gone: true }, cursor)
         return 'end'
@@ -69,7 +74,7 @@ export function followList(c: Context, { root, pollMs, signal }: FollowOptions):
   return streamSSE(c, async (stream) => {
     let known: ReadonlyMap<string, string> | undefined
     let skippedBefore = ''
-    await eachTick(stream, signal, Math.max(pollMs, 500), async (send) => {
+    await eachTick(stream, signal, Math.max(pollMs, 500), Infinity, async (send) => {
       const { runs, skipped } = listIndexedRuns(root)
       const prints = new Map(runs.map((run) => [run.id, printJson(run)]))
       const changed = runs.filter(({ id }) => known?.get(id) !== prints.get(id))
@@ -91,6 +96,7 @@ async function eachTick(
   stream: SSEStreamingApi,
   signal: AbortSignal,
   pollMs: number,
+  mostPauseMs: number,
   look: (send: Send) => Promise<'end' | 'go on'>,
 ): Promise<void> {
   let sentAt = 0
@@ -99,10 +105,16 @@ async function eachTick(
     await stream.writeSSE({ event, data: printJson(data), ...(id === null ? {} : { id }) })
   }
   while (!stream.aborted && !signal.aborted) {
-    const began = performance.now()
+    const began = processorMs()
     if ((await look(send)) === 'end') return
-    const pause = Math.max(pollMs, (performance.now() - began) * pauseShare)
+    const pause = Math.min(mostPauseMs, Math.max(pollMs, (processorMs() - began) * pauseShare))
     if (performance.now() - sentAt > beatMs) await send('beat', {}, null)
     await sleep(pause, undefined, { signal }).catch(() => undefined)
   }
+}
+
+/** Time that this thread has spent on a core. */
+function processorMs(): number {
+  const { user, system } = process.threadCpuUsage()
+  return (user + system) / 1000
 }

@@ -7,17 +7,18 @@ import { Hono } from 'hono'
 import { closeSync, fstatSync, openSync, readFileSync, readSync } from 'node:fs'
 import { join } from 'node:path'
 import { listIndexedRuns } from '../runs/index-db.ts'
-import { isRunFolder, readRun, searchRuns, summarise } from '../runs/index.ts'
-import type { Run } from '../runs/index.ts'
-import { settingsOf, typedSetting } from '../runs/settings.ts'
+import { isRunFolder, searchRuns } from '../runs/index.ts'
 import { actionRoutes } from './actions.ts'
 import { Curves } from './curves.ts'
+import { describe } from './describe.ts'
 import { encodeColumns } from './encode.ts'
+import { encodeCurves } from './encode-curves.ts'
 import { exportHtml } from './export.ts'
 import { followList, followRun } from './follow.ts'
 import { logFile } from './jobs.ts'
 import { explain, json, NotFound, noSuchRun } from './json.ts'
 import type { LabOptions } from './options.ts'
+import { drawing, overview, readView } from './overview.ts'
 import type { RunReply, RunsReply } from './wire.ts'
 
 export type { LabOptions, LabRecipe } from './options.ts'
@@ -32,12 +33,10 @@ export interface Lab {
 const logBytes = 256 << 10
 /** Runs in one file. */
 const mostExported = 10
-/** Damage that is listed one by one. */
-const mostNotes = 50
 
 /** The routes under /api. */
 export function labRoutes(options: LabOptions): Lab {
-  const { runsDir, recipes, self, pollMs = 150 } = options
+  const { runsDir, recipes, self, pollMs = 100 } = options
   const closing = new AbortController()
   const following = { root: runsDir, pollMs, signal: closing.signal }
   const curves = new Curves(runsDir)
@@ -46,6 +45,7 @@ export function labRoutes(options: LabOptions): Lab {
     if (!isRunFolder(runsDir, id)) throw noSuchRun(id)
     return id
   }
+  const describeRun = (id: string): RunReply => describe(join(runsDir, id), id, curves.read(id), self)
   api.get('/runs', (c) => {
     const { runs, skipped } = listIndexedRuns(runsDir)
     const found = searchRuns(runs, c.req.query('query') ?? '')
@@ -54,13 +54,15 @@ export function labRoutes(options: LabOptions): Lab {
     return json({ runs: shown, total: found.length, skipped } satisfies RunsReply)
   })
   api.get('/events', (c) => followList(c, following))
-  api.get('/runs/:id', (c) => json(describe(readRun(runsDir, existing(c.req.param('id'))), self)))
+  api.get('/runs/:id', (c) => json(describeRun(existing(c.req.param('id')))))
   api.get('/runs/:id/series', (c) => {
     const { columns, cursor } = curves.read(existing(c.req.param('id')))
-    return c.body(encodeColumns(columns, cursor), 200, {
-      'content-type': 'application/octet-stream',
-      'cache-control': 'no-store',
-    })
+    const thinned = c.req.query('thin') === '1' ? overview(columns) : undefined
+    return binary(thinned ? encodeColumns(thinned, cursor, columns) : encodeColumns(columns, cursor))
+  })
+  api.get('/runs/:id/curve', (c) => {
+    const { columns } = curves.read(existing(c.req.param('id')))
+    return binary(encodeCurves(drawing(columns, readView(c.req.query()))))
   })
   api.get('/runs/:id/events', (c) => followRun(c, existing(c.req.param('id')), following))
   api.get('/runs/:id/log', (c) => c.text(endOf(join(runsDir, existing(c.req.param('id')), logFile))))
@@ -73,7 +75,7 @@ export function labRoutes(options: LabOptions): Lab {
     if (ids.length === 0) throw noSuchRun('')
     const runs = ids.map((id) => {
       const { columns, cursor } = curves.read(id)
-      return { reply: describe(readRun(runsDir, id), self), columns: encodeColumns(columns, cursor) }
+      return { reply: describeRun(id), columns: encodeColumns(columns, cursor) }
     })
     return c.body(exportHtml(options.pages, runs), 200, {
       'content-type': 'text/html; charset=utf-8',
@@ -100,36 +102,10 @@ export function labRoutes(options: LabOptions): Lab {
   return { routes, close: () => closing.abort() }
 }
 
-function describe(run: Run, self: string): RunReply {
-  const { meta, config, status, reason, annotations, segments, samples, checkpoints, notes } = run
-  const more = notes.length - mostNotes
-  return {
-    summary: summarise(run),
-    status,
-    reason,
-    annotations,
-    config,
-    plan: meta.plan,
-    machine: meta.machine,
-    parent: meta.parent ?? null,
-    segments: segments.map(({ number, fromStep, time, points, status: last }) => ({
-      number,
-      fromStep,
-      time,
-      points: points.length,
-      status: last?.status ?? null,
-    })),
-    samples,
-    checkpoints,
-    notes: more > 0 ? [...notes.slice(0, mostNotes), `and ${more} more`] : notes,
-    commandLine: [
-      self,
-      'train',
-      meta.recipe,
-      ...settingsOf(config).map(([key, value]) => typedSetting(key, value)),
-    ].join(' '),
-  }
-}
+const binary = (bytes: Uint8Array<ArrayBuffer>): Response =>
+  new Response(bytes, {
+    headers: { 'content-type': 'application/octet-stream', 'cache-control': 'no-store' },
+  })
 
 /** The last part of a text file; nothing when there is none. */
 function endOf(path: string): string {

@@ -20,6 +20,6 @@ export interface LabOptions {
   readonly pages: string
   /** How a person types it. */
   readonly self: string
-  /** Milliseconds between looks at files; default 150. */
+  /** Milliseconds between looks at files; default 100. */
   readonly pollMs?: number
 }

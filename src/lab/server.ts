@@ -20,6 +20,13 @@ export interface LabServerOptions extends LabOptions {
 /** Dropped data files are the largest thing anybody sends. */
 const mostBodyBytes = 64 << 20
 
+/**
+ * What opens without the API key: the page and its files, which hold nothing of the runs and ask for the key themselves.
+ * A list of what is open, so that a route somebody adds is closed.
+ */
+const openPath =
+  /^\/($|healthz$|index\.html$|icon\.svg$|assets\/|(runs|compare|new|playground|machine)(\/|$))/
+
 /** Opens the lab's server. Close it when done. */
 export async function serveLab(options: LabServerOptions): Promise<HttpServer> {
   const { pages, host, port, apiKey } = options
@@ -33,6 +40,7 @@ export async function serveLab(options: LabServerOptions): Promise<HttpServer> {
     host,
     port,
     apiKey,
+    open: (path) => openPath.test(path),
     maxBodyBytes: mostBodyBytes,
     drainMs: 2000,
     onClosing: () => lab.close(),

@@ -23,12 +23,22 @@ export class Growing {
     return growing
   }
 
+  /** Room for that many more, so that growing copies once. */
+  #reserve(more: number): void {
+    if (this.length + more <= this.#data.length) return
+    const larger = new Float64Array(Math.max(256, this.length * 2, this.length + more))
+    larger.set(this.values)
+    this.#data = larger
+  }
+
+  append(values: Float64Array): void {
+    this.#reserve(values.length)
+    this.#data.set(values, this.length)
+    this.length += values.length
+  }
+
   push(value: number): void {
-    if (this.length === this.#data.length) {
-      const larger = new Float64Array(Math.max(256, this.length * 2))
-      larger.set(this.#data)
-      this.#data = larger
-    }
+    this.#reserve(1)
     this.#data[this.length++] = value
   }
 
@@ -94,6 +104,28 @@ export class Columns {
         column.rows.push(row)
         column.values.push(value)
       }
+    }
+  }
+
+  /** Adds the rows of another table, as if its points were added one by one. */
+  append(other: Columns): void {
+    const before = this.length
+    for (const axis of axes) this.axes[axis].append(other.axes[axis].values)
+    for (const [name, { rows, values }] of other.metrics) {
+      let column = this.metrics.get(name)
+      if (column === undefined) {
+        column = { rows: new Growing(), values: new Growing() }
+        this.metrics.set(name, column)
+      }
+      // Measured again at the step where this table ends: the newer value stands.
+      const last = column.rows.length - 1
+      const again =
+        last >= 0 &&
+        rows.length > 0 &&
+        this.axes.step.at(column.rows.at(last)) === other.axes.step.at(rows.at(0))
+      if (again) column.rows.length = column.values.length = last
+      column.rows.append(rows.values.map((row) => row + before))
+      column.values.append(values.values)
     }
   }
 

@@ -70,14 +70,14 @@ export interface ParsedLines {
   readonly notes: readonly string[]
 }
 
-/** Reads the finished lines of a segment file; an unfinished last line is left out without a note. */
-export function parseLines(text: string): ParsedLines {
+/** Reads the finished lines of a segment file, from `firstLine` on; an unfinished last line is left out without a note. */
+export function parseLines(text: string, firstLine = 1): ParsedLines {
   const lines: RunLine[] = []
   const notes: string[] = []
   const finished = text.split('\n').slice(0, -1)
   for (const [index, row] of finished.entries()) {
     const line = parseLine(row)
-    if (typeof line === 'string') notes.push(`line ${index + 1}: ${line}`)
+    if (typeof line === 'string') notes.push(`line ${firstLine + index}: ${line}`)
     else lines.push(line)
   }
   return { lines, notes }

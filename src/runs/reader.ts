@@ -85,8 +85,8 @@ export function readRun(root: string, id: string): Run {
   }
 }
 
-/** One of several files is there as long as its manifest is. */
-const isPresent = (dir: string, { file, files }: CheckpointLine): boolean =>
+/** Whether a checkpoint's file is there. One of several files is there as long as its manifest is. */
+export const isPresent = (dir: string, { file, files }: CheckpointLine): boolean =>
   existsSync(files === undefined ? join(dir, file) : join(dir, file, 'manifest.json'))
 
 /** A run recorded as running whose process is gone was interrupted. */
@@ -110,7 +110,8 @@ export function fingerprint(dir: string): string {
     .join(' ')
 }
 
-function readMeta(dir: string, id: string): RunMeta {
+/** What `run.json` says, checked. */
+export function readMeta(dir: string, id: string): RunMeta {
   const path = join(dir, 'run.json')
   const complain = (got: string): Error =>
     failure({
@@ -175,7 +176,8 @@ function readSegments(dir: string): { segments: Segment[]; notes: string[] } {
   return { segments, notes }
 }
 
-function toSegment(number: number, header: SegmentLine, lines: readonly RunLine[]): Segment {
+/** The lines of a segment file after its first, by what they are. */
+export function toSegment(number: number, header: SegmentLine, lines: readonly RunLine[]): Segment {
   return {
     number,
     parent: header.parent,
@@ -211,13 +213,17 @@ export function mergeSegments(segments: readonly Segment[]): History {
     const taken: string[] = []
     const keep = (step: number, what: string): boolean => {
       if (step > limit) return false
+      // Of a million points nearly all are beyond what two segments could both have measured.
+      if (step > fromStep && seen.size === 0) return true
       const key = `${step} ${what}`
       if (step <= fromStep) taken.push(key)
       return !seen.has(key)
     }
     for (const point of segment.points) {
       const metrics = Object.entries(point.metrics).filter(([name]) => keep(point.step, name))
-      if (metrics.length > 0) points.push({ ...point, metrics: Object.fromEntries(metrics) })
+      if (metrics.length === 0) continue
+      const whole = metrics.length === Object.keys(point.metrics).length
+      points.push(whole ? point : { ...point, metrics: Object.fromEntries(metrics) })
     }
     samples.push(...segment.samples.filter((s) => keep(s.step, `sample ${s.prompt}`)))
     checkpoints.push(...segment.checkpoints.filter((c) => keep(c.step, 'checkpoint')))

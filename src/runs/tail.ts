@@ -19,7 +19,8 @@ export interface Tail {
   readonly cursor: string
 }
 
-interface Place {
+/** How far which segment file was read. */
+export interface Place {
   readonly segment: number
   readonly offset: number
   readonly inode: number
@@ -42,14 +43,14 @@ export function readTail(dir: string, cursor: string | null): Tail {
   let last: Place = from
   for (const number of numbersIn(folder)) {
     if (number < from.segment) continue
-    const read = readFile(join(folder, segmentFile(number)), number === from.segment ? from.offset : 0)
+    const read = readSegment(join(folder, segmentFile(number)), number === from.segment ? from.offset : 0)
     if (read === undefined) continue
     // What does not begin with a segment line was not written by us: passed over, as the reader does.
     if (read.begins === 0 && read.lines.length > 0 && read.lines[0]!.kind !== 'segment') continue
     for (const line of read.lines) lines.push(line)
     last = { segment: number, offset: read.ends, inode: read.inode, check: read.check }
   }
-  return { reset, lines, cursor: [last.segment, last.offset, last.inode, last.check].join('-') }
+  return { reset, lines, cursor: printCursor(last) }
 }
 
 /** Bytes at the end of a segment in which its last status line stands, if it has ended. */
@@ -61,10 +62,13 @@ export function readStatus(dir: string): { readonly status: RunStatus; readonly 
   const newest = numbersIn(folder).at(-1)
   const path = newest === undefined ? undefined : join(folder, segmentFile(newest))
   const size = path === undefined ? 0 : (statSync(path, { throwIfNoEntry: false })?.size ?? 0)
-  const read = path === undefined ? undefined : readFile(path, Math.max(0, size - endBytes))
+  const read = path === undefined ? undefined : readSegment(path, Math.max(0, size - endBytes))
   const last = read?.lines.findLast((line) => line.kind === 'status')
   return { status: presentStatus(dir, last?.status ?? 'running'), reason: last?.reason ?? null }
 }
+
+export const printCursor = ({ segment, offset, inode, check }: Place): string =>
+  [segment, offset, inode, check].join('-')
 
 function parseCursor(text: string): Place | undefined {
   const [segment, offset, inode, check, ...rest] = text.split('-').map(Number)
@@ -74,7 +78,8 @@ function parseCursor(text: string): Place | undefined {
     : undefined
 }
 
-const numbersIn = (folder: string): number[] => {
+/** Numbers of the segments of a folder, ascending; none when there is no folder. */
+export const numbersIn = (folder: string): number[] => {
   try {
     return segmentNumbers(readdirSync(folder))
   } catch {
@@ -82,7 +87,8 @@ const numbersIn = (folder: string): number[] => {
   }
 }
 
-function isIntact(folder: string, { segment, offset, inode, check }: Place): boolean {
+/** Whether a place is still in the file that it was reached in. */
+export function isIntact(folder: string, { segment, offset, inode, check }: Place): boolean {
   // Read before there was any segment.
   if (segment === 0) return true
   const path = join(folder, segmentFile(segment))
@@ -96,22 +102,40 @@ function isIntact(folder: string, { segment, offset, inode, check }: Place): boo
   }
 }
 
+/** The place at `offset` of a segment file, as reading up to there would have left it. */
+export function placeAt(folder: string, segment: number, offset: number): Place | undefined {
+  try {
+    const fd = openSync(join(folder, segmentFile(segment)), 'r')
+    try {
+      return { segment, offset, inode: fstatSync(fd).ino, check: checkBefore(fd, offset) }
+    } finally {
+      closeSync(fd)
+    }
+  } catch {
+    return undefined
+  }
+}
+
 function checkBefore(fd: number, offset: number): number {
   const bytes = Buffer.alloc(Math.min(checkedBytes, offset))
   readSync(fd, bytes, 0, bytes.length, offset - bytes.length)
   return crc32(bytes)
 }
 
-interface FileTail {
-  readonly lines: RunLine[]
+export interface SegmentTail {
+  readonly lines: readonly RunLine[]
+  /** Damage among them, as `line 12: not JSON`. */
+  readonly notes: readonly string[]
+  /** CRC-32 of the bytes that were read. */
+  readonly crc: number
   readonly begins: number
   readonly ends: number
   readonly inode: number
   readonly check: number
 }
 
-/** The whole lines of a file from an offset on. */
-function readFile(path: string, begins: number): FileTail | undefined {
+/** The whole lines of a file from an offset on, at which line `firstLine` begins. */
+export function readSegment(path: string, begins: number, firstLine = 1): SegmentTail | undefined {
   let fd: number
   try {
     fd = openSync(path, 'r')
@@ -121,6 +145,8 @@ function readFile(path: string, begins: number): FileTail | undefined {
   try {
     const { size, ino: inode } = fstatSync(fd)
     const lines: RunLine[] = []
+    const notes: string[] = []
+    let crc = 0
     let ends = begins
     let length = Math.min(chunkBytes, size - ends)
     while (length > 0) {
@@ -128,7 +154,11 @@ function readFile(path: string, begins: number): FileTail | undefined {
       const got = readSync(fd, bytes, 0, length, ends)
       const newline = bytes.subarray(0, got).lastIndexOf(0x0a)
       if (newline >= 0) {
-        for (const line of parseLines(bytes.toString('utf8', 0, newline + 1)).lines) lines.push(line)
+        const text = bytes.toString('utf8', 0, newline + 1)
+        const parsed = parseLines(text, firstLine + lines.length + notes.length)
+        for (const line of parsed.lines) lines.push(line)
+        for (const note of parsed.notes) notes.push(note)
+        crc = crc32(bytes.subarray(0, newline + 1), crc)
         ends += newline + 1
         length = Math.min(chunkBytes, size - ends)
       } else if (ends + length < size) {
@@ -136,7 +166,7 @@ function readFile(path: string, begins: number): FileTail | undefined {
         length = Math.min(length * 2, size - ends)
       } else break
     }
-    return { lines, begins, ends, inode, check: checkBefore(fd, ends) }
+    return { lines, notes, crc, begins, ends, inode, check: checkBefore(fd, ends) }
   } catch {
     return undefined
   } finally {

@@ -1,7 +1,7 @@
 /**
  * Writes a run: one folder, `run.json` once, then one append-only segment file for each time it was started or
- * resumed. Nothing written is ever changed or dropped. Subtle: appends go to memory and reach the file within a
- * quarter of a second or 64 KiB, so the training loop never waits for a disk; a checkpoint line is forced down at once, because a
+ * resumed. Nothing written is ever changed or dropped. Subtle: appends go to memory and reach the file within 150 ms
+ * or 64 KiB, so the training loop never waits for a disk; a checkpoint line is forced down at once, because a
  * checkpoint that the log does not know is lost. After a failed write the rest stays buffered and continues exactly
  * where the file stopped.
  */
@@ -57,7 +57,7 @@ export interface NewRun {
 }
 
 const flushBytes = 64 * 1024
-const flushMs = 250
+const flushMs = 150
 
 /** Creates `root/<date>-<recipe>-<4 letters>/` and opens its first segment. */
 export function createRun(

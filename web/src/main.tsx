@@ -5,6 +5,7 @@ import { useEffect } from 'preact/hooks'
 import 'uplot/dist/uPlot.min.css'
 import './style.css'
 import { LiveBadge } from './parts/badge.tsx'
+import { AskKey } from './parts/key.tsx'
 import { Notices } from './parts/notice.tsx'
 import { ThemeButton } from './parts/theme.tsx'
 import { embedded } from './data/embedded.ts'
@@ -95,6 +96,7 @@ function App(): JSX.Element {
         <Page />
       </main>
       <Notices />
+      <AskKey />
     </>
   )
 }

@@ -1,5 +1,6 @@
 /** Requests to the lab's API. What the server refuses is thrown with its explanation. */
 import type { ErrorReply } from '../../../src/lab/wire.ts'
+import { fetchWithKey } from './key.ts'
 
 export class ApiError extends Error {
   readonly detail: ErrorReply['error']
@@ -16,7 +17,7 @@ export class ApiError extends Error {
 export async function request(path: string, init: RequestInit = {}): Promise<Response> {
   let response: Response
   try {
-    response = await fetch(path, init)
+    response = await fetchWithKey(path, init)
   } catch (error) {
     if ((error as Error).name === 'AbortError') throw error
     throw new ApiError(0, { message: 'the server does not answer; is it still running?' })

@@ -1,8 +1,10 @@
 /**
- * Server-sent events that survive: the browser connects again by itself after a break and says how far it was; where it
- * gives up (an answer that is no stream), this tries again. `freshness` tells how long ago the server was last heard.
+ * Server-sent events that survive: after a break the page connects again and says how far it was. `silence` tells how
+ * long ago the server was last heard.
  */
 import { signal } from '@preact/signals'
+import { events } from './events.ts'
+import { fetchWithKey } from './key.ts'
 
 /** When any stream last heard from the server, and how many are open. */
 const heardAt = signal(performance.now())
@@ -19,31 +21,32 @@ export type Handlers = Readonly<Record<string, (data: unknown) => void>>
 
 /** Follows a stream until the returned function is called. `address` is asked again for each fresh attempt. */
 export function follow(address: () => string, handlers: Handlers): () => void {
-  let source: EventSource | undefined
+  const ended = new AbortController()
+  const { signal: until } = ended
   let retry: ReturnType<typeof setTimeout> | undefined
-  let ended = false
   streams.value++
-  const connect = (): void => {
-    source = new EventSource(address())
-    for (const name of [...Object.keys(handlers), 'beat']) {
-      source.addEventListener(name, (event) => {
-        heardAt.value = performance.now()
-        handlers[name]?.(JSON.parse((event as MessageEvent<string>).data))
-      })
+  const read = async (): Promise<void> => {
+    const response = await fetchWithKey(address(), { signal: until, cache: 'no-store' })
+    if (!response.ok || !response.body) return
+    heardAt.value = performance.now()
+    for await (const { name, data } of events(response.body)) {
+      if (until.aborted) return
+      heardAt.value = performance.now()
+      handlers[name]?.(JSON.parse(data))
     }
-    source.addEventListener('open', () => (heardAt.value = performance.now()))
-    source.addEventListener('error', () => {
-      // What the browser will not try again by itself.
-      source?.close()
-      if (!ended) retry = setTimeout(connect, 1000)
-    })
+  }
+  const connect = (): void => {
+    void read()
+      .catch(() => undefined)
+      .then(() => {
+        if (!until.aborted) retry = setTimeout(connect, 1000)
+      })
   }
   connect()
   return () => {
-    if (ended) return
-    ended = true
+    if (until.aborted) return
+    ended.abort()
     streams.value--
     clearTimeout(retry)
-    source?.close()
   }
 }

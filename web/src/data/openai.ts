@@ -1,5 +1,7 @@
 /** Streams from the server's OpenAI routes: pieces of text, each with the likeliest alternatives where asked for. */
 import { ApiError } from './api.ts'
+import { events } from './events.ts'
+import { fetchWithKey } from './key.ts'
 
 export interface Model {
   readonly id: string
@@ -68,7 +70,7 @@ export async function stream(
           ...(probabilities ? { logprobs: true, top_logprobs: 5 } : {}),
         }
       : { ...common, prompt, max_tokens: maxTokens, ...(probabilities ? { logprobs: 5 } : {}) }
-  const response = await fetch(mode === 'chat' ? '/v1/chat/completions' : '/v1/completions', {
+  const response = await fetchWithKey(mode === 'chat' ? '/v1/chat/completions' : '/v1/completions', {
     method: 'POST',
     headers: { 'content-type': 'application/json' },
     body: JSON.stringify(body),
@@ -82,7 +84,7 @@ export async function stream(
       message: reply.error?.message ?? `the server answered ${response.status}`,
     })
   }
-  for await (const data of events(response.body)) {
+  for await (const { data } of events(response.body)) {
     if (data === '[DONE]') return
     const chunk = JSON.parse(data) as ChatChunk
     if (chunk.error) throw new ApiError(500, chunk.error)
@@ -118,24 +120,4 @@ function tokensOf(logprobs: ChatLogprobs | CompletionLogprobs | null | undefined
         .toSorted((a, b) => b.probability - a.probability),
     }
   })
-}
-
-/** The data of each server-sent event of a body. */
-async function* events(body: ReadableStream<Uint8Array<ArrayBuffer>>): AsyncGenerator<string> {
-  const reader = body.pipeThrough(new TextDecoderStream()).getReader()
-  let rest = ''
-  for (;;) {
-    const { done, value } = await reader.read()
-    if (done) return
-    const blocks = (rest + value).split(/\r?\n\r?\n/)
-    rest = blocks.pop() ?? ''
-    for (const block of blocks) {
-      const data = block
-        .split(/\r?\n/)
-        .filter((line) => line.startsWith('data:'))
-        .map((line) => line.slice(5).trimStart())
-        .join('\n')
-      if (data !== '') yield data
-    }
-  }
 }

@@ -3,9 +3,10 @@
  * change, at most once a frame; whoever draws reads it. A stream that breaks goes on from the cursor; a run that was
  * replaced is loaded again.
  */
-import { signal } from '@preact/signals'
+import { batch, signal } from '@preact/signals'
 import type { Signal } from '@preact/signals'
 import { decodeColumns } from '../../../src/lab/encode.ts'
+import type { Whole } from '../../../src/lab/encode.ts'
 import type { RunReply } from '../../../src/lab/wire.ts'
 import { Columns } from '../../../src/runs/columns.ts'
 import type { RunLine, RunStatus } from '../../../src/runs/index.ts'
@@ -20,6 +21,8 @@ export interface LiveRun {
   readonly status: Signal<RunStatus | undefined>
   readonly problem: Signal<string | undefined>
   columns: Columns
+  /** How much there was when it was loaded, if `columns` began as an overview of it. */
+  whole: Whole | undefined
   close(): void
 }
 
@@ -41,6 +44,7 @@ export function openRun(id: string): LiveRun {
     status: signal(undefined),
     problem: signal(undefined),
     columns: new Columns(),
+    whole: undefined,
     close() {
       closed = true
       stop?.()
@@ -70,17 +74,20 @@ export function openRun(id: string): LiveRun {
   const load = async (): Promise<void> => {
     try {
       const [bytes, reply] = await Promise.all([
-        request(runPath(id, '/series')).then((response) => response.arrayBuffer()),
+        request(runPath(id, '/series?thin=1')).then((response) => response.arrayBuffer()),
         getJson<RunReply>(runPath(id)),
       ])
       if (closed) return
       const decoded = decodeColumns(bytes)
       run.columns = decoded.columns
+      run.whole = decoded.whole
       cursor = decoded.cursor
-      run.reply.value = reply
-      run.status.value = reply.status
-      run.problem.value = undefined
-      changed()
+      batch(() => {
+        run.reply.value = reply
+        run.status.value = reply.status
+        run.problem.value = undefined
+        run.version.value++
+      })
       stop ??= follow(() => runPath(id, `/events?cursor=${cursor}`), {
         lines: (data) => {
           const lines = data as readonly RunLine[]

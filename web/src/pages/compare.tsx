@@ -2,15 +2,18 @@
 import type { JSX } from 'preact'
 import { useEffect, useMemo, useState } from 'preact/hooks'
 import { differingSettings, settingText } from '../../../src/runs/settings.ts'
+import { download } from '../data/download.ts'
 import { embedded } from '../data/embedded.ts'
-import { curveOf, panelsOf } from '../data/metrics.ts'
+import { chartCurve } from '../data/chart-curve.ts'
+import type { ChartCurve } from '../data/chart-curve.ts'
+import { panelsOf } from '../data/metrics.ts'
 import type { Panel } from '../data/metrics.ts'
 import { openRun } from '../data/run-store.ts'
 import type { LiveRun } from '../data/run-store.ts'
 import { formatMetric } from '../data/shared.ts'
 import { Chart, paletteSize } from '../parts/chart.tsx'
-import type { ChartCurve } from '../parts/chart.tsx'
 import { ChartControls, formatPlace, logX, logY, smoothing, xAxis } from '../parts/chart-controls.tsx'
+import { complain } from '../parts/notice.tsx'
 import { Status } from '../parts/status.tsx'
 import { query, runAddress } from '../router.ts'
 
@@ -56,13 +59,15 @@ export function Comparison({ ids }: { readonly ids: readonly string[] }): JSX.El
       <div class="heading">
         <h1 tabIndex={-1}>Compare {ids.length} runs</h1>
         {!embedded && (
-          <a
-            class="button"
-            href={`/api/export?runs=${ids.map(encodeURIComponent).join(',')}`}
-            download="comparison.html"
+          <button
+            type="button"
+            onClick={() => {
+              const address = `/api/export?runs=${ids.map(encodeURIComponent).join(',')}`
+              download(address, 'comparison.html').catch(complain)
+            }}
           >
             Save as one HTML file
-          </a>
+          </button>
         )}
       </div>
       <ul class="runs-legend">
@@ -101,10 +106,8 @@ function CompareChart({ runs, panel, version, tall }: CompareChartProps): JSX.El
   const curves = useMemo(
     () =>
       runs.flatMap((run, color): ChartCurve[] => {
-        const curve = curveOf(run.columns, metric, axis)
-        const points = run.columns.metrics.get(metric)?.rows.length ?? Infinity
-        const sparse = points * 10 < run.columns.length
-        return curve === undefined ? [] : [{ ...curve, name: run.id.slice(-4), color, sparse }]
+        const curve = chartCurve(run, metric, axis)
+        return curve === undefined ? [] : [{ ...curve, name: run.id.slice(-4), color }]
       }),
     [version, axis, metric, runs],
   )

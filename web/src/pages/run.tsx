@@ -7,13 +7,14 @@ import { useEffect, useMemo, useState } from 'preact/hooks'
 import type { RunReply } from '../../../src/lab/wire.ts'
 import { getJson, request, runPath } from '../data/api.ts'
 import { embedded } from '../data/embedded.ts'
-import { curveOf, panelsOf } from '../data/metrics.ts'
+import { chartCurve } from '../data/chart-curve.ts'
+import type { ChartCurve } from '../data/chart-curve.ts'
+import { panelsOf } from '../data/metrics.ts'
 import { openRun } from '../data/run-store.ts'
 import type { LiveRun } from '../data/run-store.ts'
 import { formatBytes, formatCount, formatDuration, formatFlops, formatMetric } from '../data/shared.ts'
 import { runAddress } from '../router.ts'
 import { Chart } from '../parts/chart.tsx'
-import type { ChartCurve } from '../parts/chart.tsx'
 import { ChartControls, formatPlace, logX, logY, smoothing, xAxis } from '../parts/chart-controls.tsx'
 import { ForkButton, RunActions } from '../parts/run-actions.tsx'
 import { Notes } from '../parts/notes.tsx'
@@ -177,11 +178,8 @@ function RunChart({ run, title, metrics, version, tall, format }: RunChartProps)
   const curves = useMemo(
     () =>
       metrics.flatMap((name, color): ChartCurve[] => {
-        const curve = curveOf(run.columns, name, axis)
-        const points = run.columns.metrics.get(name)?.rows.length ?? Infinity
-        // An evaluation is a few exact values among thousands of steps.
-        const sparse = points * 10 < run.columns.length || points < 3
-        return curve === undefined ? [] : [{ ...curve, name, color, sparse }]
+        const curve = chartCurve(run, name, axis)
+        return curve === undefined ? [] : [{ ...curve, name, color }]
       }),
     [version, axis, metrics.join()],
   )

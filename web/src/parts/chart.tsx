@@ -1,23 +1,17 @@
 /**
- * A chart of curves on uPlot. It holds every point and hands uPlot only what the window can show: on zoom, pan or new
- * points the visible part is thinned again. Smoothed curves are drawn over their own raw line, faint. Drag zooms, double
+ * A chart of curves on uPlot, which is handed only what the window can show: on zoom, pan or new points the visible part
+ * is thinned again. What the page holds only an overview of, the server is asked for (`detail.ts`). Smoothed curves are drawn over their own raw line, faint. Drag zooms, double
  * click or Escape shows everything; from the keyboard arrows move and + - zoom. All charts of a page share the cursor.
  */
 import type { JSX } from 'preact'
-import { useEffect, useRef, useState } from 'preact/hooks'
+import { useEffect, useMemo, useRef, useState } from 'preact/hooks'
 import uPlot from 'uplot'
-import { smooth, thin } from '../data/curves.ts'
-import type { Curve } from '../data/curves.ts'
+import { showable, smooth, thin } from '../../../src/lab/thinning.ts'
+import type { Curve } from '../../../src/lab/thinning.ts'
+import type { ChartCurve } from '../data/chart-curve.ts'
+import { Details } from '../data/detail.ts'
 import { formatMetric } from '../data/shared.ts'
 import { theme } from './theme.tsx'
-
-export interface ChartCurve extends Curve {
-  readonly name: string
-  /** Index into the palette. */
-  readonly color: number
-  /** Few points that are exact: drawn with marks, never smoothed. */
-  readonly sparse?: boolean
-}
 
 export interface ChartProps {
   readonly title: string
@@ -51,6 +45,8 @@ export function Chart(props: ChartProps): JSX.Element {
   /** The part that was zoomed to; undefined: everything, growing. */
   const window = useRef<readonly [number, number]>(undefined)
   const [at, setAt] = useState<number | null>(null)
+  const details = useRef<Details>(undefined)
+  details.current ??= new Details()
   const key = [
     theme.value,
     logX,
@@ -60,15 +56,28 @@ export function Chart(props: ChartProps): JSX.Element {
     ...curves.map((c) => `${c.name}${c.color}`),
   ].join('|')
 
+  /** Draws what is known, and asks for what is not. */
+  const show = (chart: uPlot): void => {
+    const [from, to] = refresh(chart, drawn.current, window.current, logX)
+    const zoomed = window.current !== undefined
+    const wish = { curves, smoothing, logX, logY, from, to, zoomed, width: chart.width }
+    details.current!.want(wish, place.current!, () => {
+      if (plot.current !== chart) return
+      drawn.current = prepare(curves, smoothing, logX, logY, details.current!)
+      refresh(chart, drawn.current, window.current, logX)
+    })
+  }
+  useEffect(() => () => details.current!.close(), [])
+
   // Made anew when its form changes.
   useEffect(() => {
     const element = place.current!
-    drawn.current = prepare(curves, smoothing, logX, logY)
+    drawn.current = prepare(curves, smoothing, logX, logY, details.current!)
     const chart = new uPlot(
       optionsFor(element, props, drawn.current, {
         zoomed: (range) => {
           window.current = range
-          refresh(chart, drawn.current, window.current)
+          show(chart)
         },
         moved: setAt,
       }),
@@ -76,10 +85,10 @@ export function Chart(props: ChartProps): JSX.Element {
       element,
     )
     plot.current = chart
-    refresh(chart, drawn.current, window.current)
+    show(chart)
     const observer = new ResizeObserver(() => {
       chart.setSize({ width: element.clientWidth, height: heightOf(tall) })
-      refresh(chart, drawn.current, window.current)
+      refresh(chart, drawn.current, window.current, logX)
     })
     observer.observe(element)
     return () => {
@@ -89,13 +98,17 @@ export function Chart(props: ChartProps): JSX.Element {
     }
   }, [key])
 
-  // Given other values otherwise.
+  // Given other values otherwise; those it was made with are drawn already.
+  const made = useRef('')
   useEffect(() => {
-    if (!plot.current) return
-    drawn.current = prepare(curves, smoothing, logX, logY)
-    refresh(plot.current, drawn.current, window.current)
+    const isNew = made.current !== key
+    made.current = key
+    if (!plot.current || isNew) return
+    drawn.current = prepare(curves, smoothing, logX, logY, details.current!)
+    show(plot.current)
   }, [version, smoothing, curves])
 
+  const words = useMemo(() => describe(title, curves, formatX, formatY), [curves, title])
   const move = (event: KeyboardEvent): void => {
     const chart = plot.current
     if (!chart) return
@@ -116,7 +129,7 @@ export function Chart(props: ChartProps): JSX.Element {
     if (next === null) return
     event.preventDefault()
     window.current = next
-    refresh(chart, drawn.current, next)
+    show(chart)
   }
 
   return (
@@ -129,7 +142,7 @@ export function Chart(props: ChartProps): JSX.Element {
         class="plot"
         ref={place}
         role="img"
-        aria-label={describe(title, curves, formatX, formatY)}
+        aria-label={words}
         tabIndex={0}
         onKeyDown={move}
         title="Drag to zoom, double click for everything; arrows, + and - from the keyboard"
@@ -197,13 +210,15 @@ function prepare(
   smoothing: number,
   logX: boolean,
   logY: boolean,
+  details: Details,
 ): readonly Drawn[] {
   return curves.flatMap((curve) => {
     const color = paletteColor(curve.color)
-    const raw = logX || logY ? positive(curve, logX, logY) : curve
+    const lines = details.linesOf(curve, { smoothing, logX, logY })
+    const raw = showable(lines?.raw ?? curve, logX, logY)
     const points = { show: curve.sparse === true || curve.x.length < 2, size: 5, fill: color, width: 0 }
     if (smoothing <= 0 || curve.sparse) return [{ ...raw, series: { stroke: color, width: 1.5, points } }]
-    const over = logX || logY ? positive(smooth(curve, smoothing), logX, logY) : smooth(curve, smoothing)
+    const over = showable(lines?.smooth ?? smooth(curve, smoothing), logX, logY)
     return [
       { ...raw, series: { stroke: color, alpha: 0.25, width: 1, points: { show: false } } },
       { ...over, series: { stroke: color, width: 1.75, points } },
@@ -211,16 +226,13 @@ function prepare(
   })
 }
 
-function positive({ x, y }: Curve, logX: boolean, logY: boolean): Curve {
-  const begin = logX ? x.findIndex((place) => place > 0) : 0
-  return {
-    x: x.subarray(begin),
-    y: logY ? y.map((v) => (v > 0 ? v : Number.NaN)).subarray(begin) : y.subarray(begin),
-  }
-}
-
-/** Thins the visible part of every curve and gives it to uPlot. */
-function refresh(chart: uPlot, drawn: readonly Drawn[], window: readonly [number, number] | undefined): void {
+/** Thins the visible part of every curve and gives it to uPlot. Returns which part that is. */
+function refresh(
+  chart: uPlot,
+  drawn: readonly Drawn[],
+  window: readonly [number, number] | undefined,
+  logX: boolean,
+): readonly [from: number, to: number] {
   let [from, to] = window ?? [Infinity, -Infinity]
   if (!window) {
     for (const { x } of drawn) {
@@ -233,7 +245,7 @@ function refresh(chart: uPlot, drawn: readonly Drawn[], window: readonly [number
   }
   const buckets = Math.max(50, Math.floor(chart.width))
   const tables = drawn.map((curve): uPlot.AlignedData => {
-    const { x, y } = thin(curve, from, to, buckets)
+    const { x, y } = thin(curve, from, to, buckets, logX)
     return [x as unknown as number[], Array.from(y, (v) => (Number.isFinite(v) ? v : null))]
   })
   const first = tables[0]
@@ -242,6 +254,7 @@ function refresh(chart: uPlot, drawn: readonly Drawn[], window: readonly [number
     chart.setData(data as uPlot.AlignedData, false)
     chart.setScale('x', { min: from, max: to })
   })
+  return [from, to]
 }
 
 interface Reactions {

@@ -7,6 +7,7 @@ import type { RunStatus } from '../../../src/runs/index.ts'
 import { ApiError, getJson, runPath, sendJson } from '../data/api.ts'
 import { go, runAddress } from '../router.ts'
 import { Dialog } from './dialog.tsx'
+import { download } from '../data/download.ts'
 import { complain, say } from './notice.tsx'
 
 /** What is being started, in the trainer's own words. */
@@ -96,9 +97,14 @@ export function RunActions({ id, status, reply }: RunActionsProps): JSX.Element 
           >
             Copy command line
           </button>
-          <a class="button" href={`/api/export?runs=${encodeURIComponent(id)}`} download={`${id}.html`}>
+          <button
+            type="button"
+            onClick={() =>
+              download(`/api/export?runs=${encodeURIComponent(id)}`, `${id}.html`).catch(complain)
+            }
+          >
             Save as one HTML file
-          </a>
+          </button>
           <button type="button" onClick={archive}>
             {put ? 'Bring back from the archive' : 'Archive'}
           </button>

@@ -1,7 +1,7 @@
 /**
  * From columns to what is drawn: smoothing on every point first, thinning for the screen afterwards, so that a curve does
  * not depend on how wide the window is. Thinning keeps the smallest and the largest value of every pixel; it never
- * invents one.
+ * invents one. Runs in the page, and in the server for runs too long to be sent whole. Imports nothing.
  */
 
 export interface Curve {
@@ -17,7 +17,7 @@ export interface Curve {
 export function smooth({ x, y }: Curve, strength: number): Curve {
   const n = y.length
   if (strength <= 0 || n < 3) return { x, y }
-  const typical = (x[n - 1]! - x[0]!) / (n - 1) || 1
+  const typical = typicalDistance(x)
   const out = new Float64Array(n)
   let mean = 0
   let weight = 0
@@ -43,6 +43,20 @@ export function smooth({ x, y }: Curve, strength: number): Curve {
   return { x, y: out }
 }
 
+/** Between neighbouring points. */
+export const typicalDistance = (x: Float64Array): number =>
+  x.length < 2 ? 1 : (x[x.length - 1]! - x[0]!) / (x.length - 1) || 1
+
+/** What logarithmic axes can show: values that they cannot become gaps, places that they cannot are left out. */
+export function showable({ x, y }: Curve, logX: boolean, logY: boolean): Curve {
+  let begin = 0
+  if (logX) while (begin < x.length && !(x[begin]! > 0)) begin++
+  return {
+    x: x.subarray(begin),
+    y: logY ? y.map((v) => (v > 0 ? v : Number.NaN)).subarray(begin) : y.subarray(begin),
+  }
+}
+
 /** First index whose x is at least `value`. */
 export function firstAtLeast(x: Float64Array, value: number): number {
   let low = 0
@@ -57,9 +71,10 @@ export function firstAtLeast(x: Float64Array, value: number): number {
 
 /**
  * At most two points a bucket of the part of a curve between `from` and `to`, and one neighbour on either side, so that
- * lines leave the picture where they should. Gaps (NaN) are kept as one point each.
+ * lines leave the picture where they should. Gaps (NaN) are kept as one point each. Buckets hold the same number of
+ * points, on a logarithmic axis the same width of it.
  */
-export function thin({ x, y }: Curve, from: number, to: number, buckets: number): Curve {
+export function thin({ x, y }: Curve, from: number, to: number, buckets: number, logX = false): Curve {
   const begin = Math.max(0, firstAtLeast(x, from) - 1)
   const end = Math.min(x.length, firstAtLeast(x, to) + 2)
   const count = end - begin
@@ -72,9 +87,15 @@ export function thin({ x, y }: Curve, from: number, to: number, buckets: number)
     keptY[kept++] = y[i]!
   }
   keep(begin)
+  const [left, right] = [x[begin]!, x[end - 1]!]
+  const edge = (bucket: number): number =>
+    bucket === buckets
+      ? end
+      : logX && left > 0
+        ? firstAtLeast(x, left * (right / left) ** (bucket / buckets))
+        : begin + Math.floor((bucket * count) / buckets)
   for (let bucket = 0; bucket < buckets; bucket++) {
-    const start = begin + Math.floor((bucket * count) / buckets)
-    const stop = begin + Math.floor(((bucket + 1) * count) / buckets)
+    const [start, stop] = [edge(bucket), edge(bucket + 1)]
     let least = -1
     let most = -1
     let gap = -1

@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import fc from 'fast-check'
-import { smooth, thin } from '../web/src/data/curves.ts'
+import { smooth, thin } from './thinning.ts'
 
 const curve = (y: readonly number[], x = y.map((_, i) => i)): { x: Float64Array; y: Float64Array } => ({
   x: Float64Array.from(x),
