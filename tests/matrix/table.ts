@@ -213,9 +213,14 @@ function hasAxis(settings: string, axis: string): boolean {
   return settings.split(' ').some((word) => word.startsWith(`${axis}=`))
 }
 
-/** Not here: pipelines of mixtures, which have a test of their own, and of steps that may be skipped, which are refused. */
+/**
+ * Not here: pipelines of mixtures, which have a test of their own, and of steps that may be skipped, which are refused; and two
+ * stages for each of four ranks, which the four layers do not fill.
+ */
 function possible(model: ModelName, settings: string): boolean {
-  return !hasAxis(settings, 'pipe') || (model !== 'mixture' && !settings.includes('fp16'))
+  if (!hasAxis(settings, 'pipe')) return true
+  if (settings.includes('pipe=4') && /stages=2|dualpipe-v/.test(settings)) return false
+  return model !== 'mixture' && !settings.includes('fp16')
 }
 
 type Group = 'mesh' | 'parallel' | 'model' | 'run'
