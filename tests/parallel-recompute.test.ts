@@ -52,7 +52,6 @@ const meshes: Readonly<Record<string, LanguageOverrides>> = {
     mesh: { data: 2, tensor: 2 },
     parallel: { zero: 3, sequence: true },
     accumulate: 1,
-    batch: 4,
   },
   context: { mesh: { context: 2 }, accumulate: 1 },
   pipeline: { mesh: { pipe: 2 } },
