@@ -23,7 +23,7 @@ for (const name of asked) {
 
 const cells = names
   .filter((name) => asked.length === 0 || asked.includes(name))
-  .flatMap((name) => [...new Map(allCells(name).map((cell) => [cell.settings, cell])).values()])
+  .flatMap((name) => Array.from(new Map(allCells(name).map((cell) => [cell.settings, cell])).values()))
 const began = performance.now()
 let [worst, apart] = [0, 0]
 for (const [i, cell] of cells.entries()) {
