@@ -28,6 +28,7 @@ export {
 } from './profile.ts'
 export type { Recompute, RecomputeReport } from './recompute.ts'
 export { inPhase } from './graph/node.ts'
+export { phases as trainingPhases } from './graph/phase.ts'
 export { phases, type Phase } from './graph/phase.ts'
 export { philoxBlock, philoxUniform, wordToUniform } from './graph/philox.ts'
 export { printFunc } from './graph/print.ts'

@@ -11,6 +11,7 @@ import {
   compile,
   full,
   grad,
+  inPhase,
   leaves,
   mapTree,
   sizeOf,
@@ -23,12 +24,11 @@ import {
   type Values,
   type ValueType,
 } from '../../compiler/index.ts'
-import { failure } from '../../errors.ts'
 import type { ParameterSpec } from '../../models/language/model.ts'
 import { groupedUpdate, optimizers, optimizerState, type Optimizer } from '../../optim/optimizers.ts'
 import { initialValues } from '../../train/programs.ts'
 import type { ParameterSpecs } from './models/parameters.ts'
-import { addPhases, noPhases, type Ending, type Job, type Measurement, type PhaseCounts } from './task.ts'
+import { addPhases, noPhases, phasesOf, type Ending, type Job, type Measurement } from './task.ts'
 
 export const count = z.int().min(1)
 const rate = z.number().gt(0)
@@ -98,7 +98,6 @@ export async function* trainSupervised(
   { seed, evalEvery }: Pick<Job, 'seed' | 'evalEvery'>,
   threads = 1,
 ): AsyncGenerator<Measurement, Ending, void> {
-  const stepPhases = await countStep(recipe, problem)
   const step = await compileStep(recipe, problem, { threads })
   let evaluation: Program | undefined
   try {
@@ -114,7 +113,7 @@ export async function* trainSupervised(
         adamRate: [factor * recipe.optimizer.adamRate],
         count: [done],
       })
-      counts = addPhases(counts, stepPhases)
+      counts = addPhases(counts, phasesOf(step))
       if (done % evalEvery !== 0 && done !== recipe.steps) continue
       const { metric, flop } = await evaluate(problem.evaluation.validation())
       counts = addPhases(counts, { ...noPhases, evaluation: flop })
@@ -203,13 +202,15 @@ export function compileStep(
     const loss = objective.loss(state.params, given)
     const grads = leaves<Tensor>(grad(loss, state.params))
     const { beta1, beta2, momentum, weightDecay, clip } = recipe.optimizer
-    const next = groupedUpdate(
-      leaves<Tensor>(state.params),
-      new Map(clip > 0 ? clipped(grads, clip) : grads),
-      state.optim,
-      update,
-      (path) => ({ optimizer: choose(path).optimizer, lr: choose(path).adam ? adamRate : main }),
-      { beta1, beta2, eps: 1e-8, momentum, weightDecay },
+    const next = inPhase('optimizer', () =>
+      groupedUpdate(
+        leaves<Tensor>(state.params),
+        new Map(clip > 0 ? clipped(grads, clip) : grads),
+        state.optim,
+        update,
+        (path) => ({ optimizer: choose(path).optimizer, lr: choose(path).adam ? adamRate : main }),
+        { beta1, beta2, eps: 1e-8, momentum, weightDecay },
+      ),
     )
     const params = mapTree<Tensor, Tensor>(state.params, (_, path) => next.parameters.get(path)!)
     return { state: { params, optim: next.state }, loss }
@@ -263,32 +264,4 @@ export function initialise(program: Program, objective: Objective, seed: number)
   specsOf(objective).forEach(([path, spec], stream) =>
     program.write(`state.params.${path}`, initialValues(spec, seed, stream)),
   )
-}
-
-/**
- * Operations of one step by phase. The total is what the step program does; forward alone and forward with backward are
- * counted of programs that do only that, and the rest is the optimizer with its clipping.
- */
-export async function countStep(recipe: WithOptimizer, objective: Objective): Promise<PhaseCounts> {
-  const inputs = { params: parameterTypes(objective), ...objective.inputs }
-  const flops = async (body: (loss: Tensor, params: Tensors) => Tensors): Promise<number> => {
-    const traced = ({ params, ...given }: Traced): Tensors => body(objective.loss(params, given), params)
-    const program = await compile(
-      traced as unknown as (inputs: Tensors) => Tensors,
-      inputs as Tree<ValueType>,
-      { threads: 1, name: 'efficiency-count', target: 'reference' },
-    )
-    return program.flops
-  }
-  const forward = await flops((loss) => ({ loss }))
-  const both = await flops((loss, params) => ({ loss, grads: grad(loss, params) }))
-  const whole = await compileStep(recipe, objective, { threads: 1, target: 'reference' })
-  if (whole.flops < both)
-    throw failure({
-      where: 'counts of a step',
-      got: `${whole.flops} in all`,
-      expected: `at least ${both}, forward and backward`,
-      fix: 'report this model',
-    })
-  return { ...noPhases, forward, backward: both - forward, optimizer: whole.flops - both }
 }

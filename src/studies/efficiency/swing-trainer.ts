@@ -13,8 +13,16 @@ import { checkConfig } from '../../models/check.ts'
 import { Acrobots, observationSize, torques } from '../../worlds/acrobot.ts'
 import { advantagesOf, type Advantages, type Rewards } from './advantages.ts'
 import { compileActing, drawn, swingObjective, swingRecipeSchema, type SwingRecipe } from './models/policy.ts'
-import { compileStep, countStep, initialise, specsOf } from './supervised.ts'
-import { addPhases, noPhases, timesPhases, type Ending, type Job, type Measurement } from './task.ts'
+import { compileStep, initialise, specsOf } from './supervised.ts'
+import {
+  addPhases,
+  noPhases,
+  phasesOf,
+  timesPhases,
+  type Ending,
+  type Job,
+  type Measurement,
+} from './task.ts'
 
 /** Episodes of an evaluation, the same each time. */
 const episodes = 20
@@ -49,7 +57,6 @@ export async function* trainSwing(
     })
   const rows = size / update.parts
   const objective = swingObjective(settings, rows)
-  const updatePhases = await countStep(settings, objective)
   const programs: Program[] = []
   try {
     const learner = await compileStep(settings, objective, { threads })
@@ -84,7 +91,7 @@ export async function* trainSwing(
           })
         }
       counts = addPhases(counts, { ...noPhases, data: calls * acting.flops })
-      counts = addPhases(counts, timesPhases(updatePhases, update.epochs * update.parts))
+      counts = addPhases(counts, timesPhases(phasesOf(learner), update.epochs * update.parts))
       const due = Math.floor(done / evalEvery) > Math.floor((done - size) / evalEvery)
       if (!due && done < steps) continue
       follow(judging)

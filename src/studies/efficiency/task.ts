@@ -5,21 +5,13 @@
  *
  * A new task is a file in tasks/ and a line in tasks/index.ts.
  */
+import { trainingPhases, type Program } from '../../compiler/index.ts'
 
 /** What operations were spent on. All but `evaluation` are charged. */
-export const phases = ['forward', 'backward', 'recompute', 'optimizer', 'data', 'evaluation'] as const
+export const phases = [...trainingPhases, 'evaluation'] as const
 export type Phase = (typeof phases)[number]
 /** Exact integers. */
 export type PhaseCounts = Readonly<Record<Phase, number>>
-
-export const noPhases: PhaseCounts = {
-  forward: 0,
-  backward: 0,
-  recompute: 0,
-  optimizer: 0,
-  data: 0,
-  evaluation: 0,
-}
 
 /** What is charged to a run. */
 export const chargedFlop = (counts: PhaseCounts): number =>
@@ -32,8 +24,15 @@ export const timesPhases = (counts: PhaseCounts, times: number): PhaseCounts =>
 export const addPhases = (a: PhaseCounts, b: PhaseCounts): PhaseCounts =>
   mapPhases((phase) => a[phase] + b[phase])
 
-export const mapPhases = (count: (phase: Phase) => number): PhaseCounts =>
-  Object.fromEntries(phases.map((phase) => [phase, count(phase)])) as Record<Phase, number>
+export function mapPhases(count: (phase: Phase) => number): PhaseCounts {
+  return Object.fromEntries(phases.map((phase) => [phase, count(phase)])) as Record<Phase, number>
+}
+
+export const noPhases: PhaseCounts = mapPhases(() => 0)
+
+/** Of one run of a training program, by the meter. */
+export const phasesOf = ({ operations }: Pick<Program, 'operations'>): PhaseCounts =>
+  mapPhases((phase) => (phase === 'evaluation' ? 0 : operations[phase]))
 
 /** One evaluation during training. `phases` counts everything since the start. */
 export interface Measurement {
