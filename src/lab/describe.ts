@@ -1,9 +1,8 @@
 /** One run in words and figures, for the page: what `readRun` would tell, from a history that is kept up to date. */
 import { summarise } from '../runs/index.ts'
 import type { MetricSummary, Run } from '../runs/index.ts'
-import { readAnnotations } from '../runs/annotations.ts'
 import type { Columns, MetricColumn } from '../runs/columns.ts'
-import { isPresent, mergeSegments, presentStatus, readMeta, toSegment } from '../runs/reader.ts'
+import { runOf, toSegment } from '../runs/reader.ts'
 import { settingsOf, typedSetting } from '../runs/settings.ts'
 import type { History } from './history.ts'
 import type { RunReply } from './wire.ts'
@@ -46,26 +45,11 @@ export function describe(dir: string, id: string, history: History, self: string
 
 /** The run as `readRun` gives it, but for its points. */
 function withoutPoints(dir: string, id: string, history: History): Run {
-  const meta = readMeta(dir, id)
   const records = [...history.segments.values()]
   const segments = records.flatMap(({ number, lines: [header, ...rest] }) =>
     header?.kind === 'segment' ? [toSegment(number, header, rest)] : [],
   )
-  const { samples, checkpoints } = mergeSegments(segments)
-  const last = segments.at(-1)?.status ?? null
-  return {
-    meta,
-    dir,
-    config: segments.findLast(({ config }) => config !== null)?.config ?? meta.config,
-    segments,
-    points: [],
-    samples,
-    checkpoints: checkpoints.map((c) => Object.assign({}, c, { present: isPresent(dir, c) })),
-    status: presentStatus(dir, last?.status ?? 'running'),
-    reason: last?.reason ?? null,
-    annotations: readAnnotations(dir),
-    notes: [...records.flatMap(({ notes }) => notes), ...history.foreign],
-  }
+  return runOf(dir, id, segments, [...records.flatMap(({ notes }) => notes), ...history.foreign])
 }
 
 function totals({ axes, length }: Columns): { step: number; tokens: number; seconds: number; flops: number } {

@@ -66,8 +66,13 @@ export interface Run {
  */
 export function readRun(root: string, id: string): Run {
   const dir = join(root, id)
-  const meta = readMeta(dir, id)
   const { segments, notes } = readSegments(dir)
+  return runOf(dir, id, segments, notes)
+}
+
+/** The run of a folder whose segments are read already. */
+export function runOf(dir: string, id: string, segments: readonly Segment[], notes: readonly string[]): Run {
+  const meta = readMeta(dir, id)
   const history = mergeSegments(segments)
   const last = segments.at(-1)?.status ?? null
   return {
@@ -77,7 +82,7 @@ export function readRun(root: string, id: string): Run {
     segments,
     points: history.points,
     samples: history.samples,
-    checkpoints: history.checkpoints.map((c) => Object.assign(c, { present: isPresent(dir, c) })),
+    checkpoints: history.checkpoints.map((c) => Object.assign({}, c, { present: isPresent(dir, c) })),
     status: presentStatus(dir, last?.status ?? 'running'),
     reason: last?.reason ?? null,
     annotations: readAnnotations(dir),
@@ -86,7 +91,7 @@ export function readRun(root: string, id: string): Run {
 }
 
 /** Whether a checkpoint's file is there. One of several files is there as long as its manifest is. */
-export const isPresent = (dir: string, { file, files }: CheckpointLine): boolean =>
+const isPresent = (dir: string, { file, files }: CheckpointLine): boolean =>
   existsSync(files === undefined ? join(dir, file) : join(dir, file, 'manifest.json'))
 
 /** A run recorded as running whose process is gone was interrupted. */
@@ -111,7 +116,7 @@ export function fingerprint(dir: string): string {
 }
 
 /** What `run.json` says, checked. */
-export function readMeta(dir: string, id: string): RunMeta {
+function readMeta(dir: string, id: string): RunMeta {
   const path = join(dir, 'run.json')
   const complain = (got: string): Error =>
     failure({
@@ -202,7 +207,7 @@ interface History {
  * The newest segment's history: walk from it to the root, keeping of each ancestor the steps up to where its
  * descendants began. Where two segments measured the same metric at the same step, the newer value stands.
  */
-export function mergeSegments(segments: readonly Segment[]): History {
+function mergeSegments(segments: readonly Segment[]): History {
   const points: PointLine[] = []
   const samples: SampleLine[] = []
   const checkpoints: CheckpointLine[] = []

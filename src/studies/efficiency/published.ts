@@ -7,7 +7,7 @@ import { readTable, type Columns } from '../csv.ts'
 import { colours, dashes, grey, line, marker, path, round, shapes, svg, text } from '../drawing.ts'
 import { fitHalving, frontierOf, monthsOf, type Dated, type Halving } from '../halving.ts'
 import type { Report } from '../report.ts'
-import { efficiencyData } from './tables.ts'
+import { efficiencyData, speedrunColumns } from './tables.ts'
 
 interface Series {
   readonly name: string
@@ -34,16 +34,6 @@ const dawn: Columns = {
   frontier: 'text',
 }
 
-const speedrun: Columns = {
-  record: 'amount',
-  date: 'date',
-  seconds_8xH100: 'amount',
-  steps: 'amount?',
-  train_tokens: 'amount?',
-  kind: 'text',
-  what_changed: 'text',
-}
-
 const rulesChanged = 'Rules of timing changed after record 21, so one line over all of it hides two.'
 
 const dated: readonly Series[] = [
@@ -51,7 +41,7 @@ const dated: readonly Series[] = [
     name: 'nanoGPT speedrun, seconds',
     file: 'nanogpt_speedrun_track1.csv',
     measures: 'seconds on 8 H100 to a validation loss of 3.28; not FLOP, which it never logs',
-    columns: speedrun,
+    columns: speedrunColumns,
     cost: 'seconds_8xH100',
     note: rulesChanged,
   },
@@ -59,7 +49,7 @@ const dated: readonly Series[] = [
     name: 'nanoGPT speedrun, tokens',
     file: 'nanogpt_speedrun_track1.csv',
     measures: 'training tokens to the same loss; not FLOP, since models and contexts change',
-    columns: speedrun,
+    columns: speedrunColumns,
     cost: 'train_tokens',
     note: rulesChanged,
   },

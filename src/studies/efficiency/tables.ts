@@ -57,7 +57,8 @@ const ratioColumns = {
   quantity: 'text',
 } as const satisfies Columns
 
-const speedrunColumns = {
+/** Records of the nanoGPT speedrun. */
+export const speedrunColumns = {
   record: 'amount',
   date: 'date',
   seconds_8xH100: 'amount',
